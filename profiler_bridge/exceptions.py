@@ -1,0 +1,63 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Every error of the project. The message of each is one line for a user."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from profiler_bridge.notification import Notification
+
+
+class BridgeError(Exception):
+    """Anything a user can cause and act on; commands print its message."""
+
+
+class ConfigurationError(BridgeError):
+    """An option is missing or cannot be understood."""
+
+
+class InvalidNotification(BridgeError):
+    """A payload is no notification; the message says what is wrong."""
+
+
+class TraceNotFound(BridgeError):
+    """No notification of the trace is stored."""
+
+
+class StorageError(BridgeError):
+    """A storage cannot do what was asked."""
+
+
+class StorageUnavailable(StorageError):
+    """The storage does not answer now; the same call may succeed later."""
+
+
+class StorageMisconfigured(StorageError):
+    """The storage refuses until somebody changes rights, schema or URL."""
+
+
+class NotificationsRejected(StorageError):
+    """Some notifications can never be stored; all others are.
+
+    :param rejected: each refused notification with the storage's reason
+    """
+
+    def __init__(self, rejected: Sequence[tuple[Notification, str]]) -> None:
+        self.rejected = rejected
+        super().__init__(
+            f"{len(rejected)} notification(s) cannot be stored:"
+            f" {rejected[0][1]}"
+        )

@@ -1,0 +1,94 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""From a connection string to a storage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import stevedore
+from oslo_config import cfg
+from stevedore.exception import NoMatches
+
+from profiler_bridge import exceptions
+from profiler_bridge.storage.base import Storage
+
+NAMESPACE = "profiler_bridge.storage"
+GROUP = "osprofiler"
+
+OPTS = [
+    cfg.StrOpt(
+        "connection_string",
+        secret=True,
+        deprecated_group="profiler",
+        help="Where notifications are stored, for example"
+        " mysql+pymysql://username:password@192.168.192.81/profiler"
+        "?charset=utf8 or sqlite:////var/lib/profiler_bridge/traces.sqlite."
+        " The database and its user are made by hand; the user needs the"
+        " rights to create tables, and to select and insert rows.",
+    ),
+]
+
+
+def get_storage(connection_string: str | None) -> Storage:
+    """Load the plugin of a connection string's scheme.
+
+    :raises ConfigurationError: there is no such plugin, or it does not
+        understand the connection string
+    """
+    if not connection_string:
+        raise exceptions.ConfigurationError(
+            "no storage is configured: set connection_string in [osprofiler]"
+        )
+    scheme, separator, _ = connection_string.partition("://")
+    if not separator:
+        raise exceptions.ConfigurationError(
+            "the connection string has no scheme, such as mysql+pymysql://"
+        )
+    try:
+        plugin = stevedore.DriverManager(NAMESPACE, scheme).driver
+    except NoMatches:
+        raise exceptions.ConfigurationError(
+            f"no storage plugin for {scheme}://; there are"
+            f" {', '.join(known_schemes())}"
+        ) from None
+    except ImportError as error:
+        raise exceptions.ConfigurationError(
+            f"the storage plugin for {scheme}:// cannot be loaded: {error}"
+        ) from None
+    storage: Storage = plugin(connection_string)
+    return storage
+
+
+def known_schemes() -> list[str]:
+    """The schemes that installed plugins serve, sorted."""
+    plugins = stevedore.ExtensionManager(
+        NAMESPACE, on_load_failure_callback=lambda *_: None
+    )
+    return sorted(
+        entry_point.name for entry_point in plugins.list_entry_points()
+    )
+
+
+def mask(connection_string: str) -> str:
+    """A connection string that may be shown: without its password."""
+    try:
+        url = urlsplit(connection_string)
+    except ValueError:
+        return "***"
+    userinfo, at, hosts = url.netloc.rpartition("@")
+    if not at:
+        return connection_string
+    user, colon, _ = userinfo.partition(":")
+    return url._replace(netloc=f"{user}{colon and ':***'}@{hosts}").geturl()

@@ -1,0 +1,196 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The interface of a storage, and everything that is the same for all.
+
+A plugin writes notifications and finds them again; paging, summaries, traces
+and reports are made here, so that they mean the same in every storage.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from profiler_bridge import exceptions
+from profiler_bridge.notification import Notification
+from profiler_bridge.query import (
+    PartialSummary,
+    TraceQuery,
+    TraceSummary,
+    summarize,
+)
+from profiler_bridge.report import osprofiler
+from profiler_bridge.trace import Trace
+
+
+class Position(NamedTuple):
+    """A place in the index, which is ordered by start, then by base_id.
+
+    :param started: microseconds since 1970
+    :param base_id: the trace; empty for the place before all that start then
+    """
+
+    started: int
+    base_id: str
+
+
+class Storage(abc.ABC):
+    """Where notifications are kept.
+
+    Constructors do no I/O. Methods that do raise :class:`StorageUnavailable`
+    where the same call may succeed later, and :class:`StorageMisconfigured`
+    where somebody has to change something first.
+    """
+
+    def prepare(self) -> None:
+        """Make what writing needs, such as tables; do nothing if it is there.
+
+        Several processes may do this at once.
+        """
+
+    @abc.abstractmethod
+    def write(self, notifications: Sequence[Notification]) -> None:
+        """Store notifications: of many traces, in any order, some again.
+
+        When this returns they are durable and can be queried. Any number of
+        writers may write parts of the same trace at the same time. After an
+        error nothing is known of what was stored: write all of it again.
+
+        :raises NotificationsRejected: some can never be stored; the others
+            are stored
+        """
+
+    @abc.abstractmethod
+    def notifications(self, base_id: str) -> list[Notification]:
+        """All notifications of a trace, in any order.
+
+        :returns: an empty list for an unknown trace
+        """
+
+    @abc.abstractmethod
+    def partials(
+        self, base_ids: Iterable[str]
+    ) -> Mapping[str, Sequence[PartialSummary]]:
+        """The partial summaries of traces, at least one for each.
+
+        :returns: by base_id; unknown traces are left out
+        """
+
+    @abc.abstractmethod
+    def index(
+        self, term: str, before: Position | None, since: int | None, count: int
+    ) -> Sequence[Position]:
+        """A stretch of the index, newest first.
+
+        A trace stands under each of its terms at the time it started. It may
+        stand at later times too, from when its start was not yet known.
+
+        :param term: see :meth:`TraceSummary.terms`
+        :param before: only what is older; everything when None
+        :param since: only what started then or later
+        :param count: at most so many
+        :returns: fewer than ``count`` when the end is reached
+        """
+
+    @abc.abstractmethod
+    def purge(self, before: int) -> int:
+        """Delete traces whose last notification is older.
+
+        :param before: microseconds since 1970
+        :returns: how many traces went
+        """
+
+    @abc.abstractmethod
+    def check(self) -> list[str]:
+        """Find out whether reading and writing will work; write nothing.
+
+        :returns: warnings, one line each; empty when all is well
+        :raises StorageError: it will not work, and why
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of connections. The storage can be used again."""
+
+    def trace(self, base_id: str) -> Trace:
+        """The tree of a trace.
+
+        :raises TraceNotFound: nothing of it is stored
+        """
+        notifications = self.notifications(base_id)
+        if not notifications:
+            raise exceptions.TraceNotFound(
+                f"trace {base_id} is not in this storage"
+            )
+        return Trace.build(base_id, notifications)
+
+    def report(self, base_id: str) -> dict[str, Any]:
+        """The report of a trace, as osprofiler's drivers give it.
+
+        :raises TraceNotFound: nothing of it is stored
+        """
+        return osprofiler.report(self.trace(base_id))
+
+    def list_traces(self, query: TraceQuery) -> list[TraceSummary]:
+        """A page of traces, newest first.
+
+        :returns: at most ``query.limit``; empty when none matches
+        :raises TraceNotFound: the marker is not stored
+        """
+        page: list[TraceSummary] = []
+        for summary in self._newest_first(query):
+            if query.matches(summary):
+                page.append(summary)
+            if len(page) == query.limit:
+                break
+        return page
+
+    def list_error_traces(self, query: TraceQuery) -> list[TraceSummary]:
+        """A page of the traces in which an operation raised, newest first."""
+        return self.list_traces(dataclasses.replace(query, error=True))
+
+    def _newest_first(self, query: TraceQuery) -> Iterator[TraceSummary]:
+        before = self._start_of_page(query)
+        # Reading a little ahead costs less than asking twice.
+        count = query.limit + 1
+        while True:
+            stretch = self.index(query.term, before, query.since, count)
+            partials = self.partials({each.base_id for each in stretch})
+            for position in stretch:
+                pieces = partials.get(position.base_id)
+                if pieces is None:
+                    continue  # purged since the index was read
+                summary = summarize(position.base_id, pieces)
+                if summary.started == position.started:
+                    yield summary
+            if len(stretch) < count:
+                return
+            before = stretch[-1]
+
+    def _start_of_page(self, query: TraceQuery) -> Position | None:
+        before = (
+            None if query.until is None else Position(query.until, "")
+        )
+        if query.marker is not None:
+            pieces = self.partials([query.marker]).get(query.marker)
+            if pieces is None:
+                raise exceptions.TraceNotFound(
+                    f"marker {query.marker} is not in this storage"
+                )
+            marker = Position(
+                summarize(query.marker, pieces).started, query.marker
+            )
+            before = marker if before is None else min(before, marker)
+        return before

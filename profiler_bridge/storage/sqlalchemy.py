@@ -1,0 +1,496 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Storage in a database that SQLAlchemy supports.
+
+The bridge's user may only create tables, select and insert. So rows are
+written once and never changed, and what several writers say of one trace
+stands in several rows (see :mod:`profiler_bridge.query`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import sqlite3
+import time
+import urllib.parse
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NoReturn
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+from profiler_bridge import exceptions
+from profiler_bridge.notification import Notification
+from profiler_bridge.query import (
+    ALL_TRACES,
+    PartialSummary,
+    partial_summaries,
+    summarize,
+)
+from profiler_bridge.storage.base import Position, Storage
+
+SCHEMA_VERSION = "0001"
+VERSION_TABLE = "bridge_version"
+
+# Everything stored is ASCII, compared byte for byte: the same order and the
+# same equality in every database, whatever its character set.
+_ASCII = {"charset": "ascii", "collation": "ascii_bin"}
+_BaseId = (
+    sa.String(36)
+    .with_variant(mysql.VARCHAR(36, **_ASCII), "mysql", "mariadb")
+    .with_variant(sa.String(36, collation="C"), "postgresql")
+)
+_Ascii = sa.Text().with_variant(mysql.LONGTEXT(**_ASCII), "mysql", "mariadb")
+
+METADATA = sa.MetaData()
+NOTIFICATIONS = sa.Table(
+    "bridge_notifications",
+    METADATA,
+    sa.Column("base_id", _BaseId, primary_key=True),
+    sa.Column(
+        "digest", sa.BigInteger, primary_key=True, autoincrement=False
+    ),
+    sa.Column("payload", _Ascii, nullable=False),
+)
+SUMMARIES = sa.Table(
+    "bridge_summaries",
+    METADATA,
+    sa.Column("base_id", _BaseId, primary_key=True),
+    sa.Column(
+        "digest", sa.BigInteger, primary_key=True, autoincrement=False
+    ),
+    sa.Column("summary", _Ascii, nullable=False),
+)
+INDEX = sa.Table(
+    "bridge_index",
+    METADATA,
+    # A digest of the term: services have names of any length and script.
+    sa.Column("term", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column(
+        "started", sa.BigInteger, primary_key=True, autoincrement=False
+    ),
+    sa.Column("base_id", _BaseId, primary_key=True),
+)
+
+# The driver where the scheme names a database only.
+_DEFAULT_DRIVERS = {
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+    "postgresql": "postgresql+psycopg",
+}
+# Databases differ in how many parameters one statement takes; SQLite's least
+# was 999.
+_CHUNK = 500
+_DEADLOCK_TRIES = 10
+
+
+class SQLAlchemyStorage(Storage):
+    """SQLite, MySQL, MariaDB or PostgreSQL.
+
+    :param connection_string: a SQLAlchemy database URL
+    :raises ConfigurationError: the URL or its driver cannot be used
+    """
+
+    def __init__(self, connection_string: str) -> None:
+        try:
+            self._url = sa.make_url(connection_string)
+            self._engine = sa.create_engine(
+                _engine_url(self._url), pool_pre_ping=True
+            )
+        except ModuleNotFoundError as error:
+            raise exceptions.ConfigurationError(
+                f"the database driver {error.name} is not installed"
+            ) from None
+        except (sa.exc.ArgumentError, ValueError, TypeError) as error:
+            raise exceptions.ConfigurationError(
+                f"the connection string cannot be used: {_line(error)}"
+            ) from None
+        self._dialect = self._engine.dialect.name
+        self._insert = {
+            table: self._insert_if_new(table)
+            for table in (NOTIFICATIONS, SUMMARIES, INDEX)
+        }
+
+    def _insert_if_new(self, table: sa.Table) -> sa.Insert:
+        """An INSERT that leaves a row that is there as it is.
+
+        It needs no right but INSERT. In MySQL, IGNORE would also cut values
+        that are too long; none are: ids are checked, the rest is unbounded.
+        """
+        if self._dialect == "postgresql":
+            return postgresql.insert(table).on_conflict_do_nothing()
+        if self._dialect == "sqlite":
+            return sqlite.insert(table).on_conflict_do_nothing()
+        return sa.insert(table).prefix_with("IGNORE")
+
+    def write(self, notifications: Sequence[Notification]) -> None:
+        rows = {
+            (each.base_id, each.digest()): each.text for each in notifications
+        }
+        partials = partial_summaries(notifications)
+        texts = {
+            base_id: partial.to_text() for base_id, partial in partials.items()
+        }
+        self._store(
+            # Sorted, so that writers of the same rows do not deadlock.
+            (NOTIFICATIONS, sorted((*key, text) for key, text in rows.items())),
+            (
+                SUMMARIES,
+                sorted(
+                    (base_id, _digest(text), text)
+                    for base_id, text in texts.items()
+                ),
+            ),
+        )
+        # Only now, so that of all who write parts of a trace at least the
+        # last sees every part, and indexes the trace where it really starts.
+        index = set()
+        for base_id, pieces in self.partials(partials).items():
+            summary = summarize(base_id, pieces)
+            index |= {
+                (_digest(term), summary.started, base_id)
+                for term in summary.terms()
+            }
+        self._store((INDEX, sorted(index)))
+
+    def _store(self, *inserts: tuple[sa.Table, list[tuple[Any, ...]]]) -> None:
+        for tries_left in reversed(range(_DEADLOCK_TRIES)):
+            try:
+                with self._begin() as connection:
+                    for table, rows in inserts:
+                        names = table.columns.keys()
+                        if rows:
+                            connection.execute(
+                                self._insert[table],
+                                [dict(zip(names, row)) for row in rows],
+                            )
+                return
+            except _Deadlock:
+                if not tries_left:
+                    raise
+                time.sleep(random.uniform(0.01, 0.1))  # noqa: S311
+
+    def notifications(self, base_id: str) -> list[Notification]:
+        with self._begin() as connection:
+            texts = connection.scalars(
+                sa.select(NOTIFICATIONS.c.payload).where(
+                    NOTIFICATIONS.c.base_id == base_id
+                )
+            ).all()
+        return [Notification.from_text(text) for text in texts]
+
+    def partials(
+        self, base_ids: Iterable[str]
+    ) -> Mapping[str, Sequence[PartialSummary]]:
+        found: dict[str, list[PartialSummary]] = {}
+        with self._begin() as connection:
+            for chunk in _chunks(base_ids):
+                rows = connection.execute(
+                    sa.select(SUMMARIES.c.base_id, SUMMARIES.c.summary).where(
+                        SUMMARIES.c.base_id.in_(chunk)
+                    )
+                )
+                for base_id, text in rows:
+                    found.setdefault(base_id, []).append(
+                        PartialSummary.from_text(text)
+                    )
+        return found
+
+    def index(
+        self, term: str, before: Position | None, since: int | None, count: int
+    ) -> Sequence[Position]:
+        statement = (
+            sa.select(INDEX.c.started, INDEX.c.base_id)
+            .where(INDEX.c.term == _digest(term))
+            .order_by(INDEX.c.started.desc(), INDEX.c.base_id.desc())
+            .limit(count)
+        )
+        if before is not None:
+            # Written out, for not every database uses an index for a
+            # comparison of tuples.
+            statement = statement.where(
+                INDEX.c.started <= before.started,
+                sa.or_(
+                    INDEX.c.started < before.started,
+                    INDEX.c.base_id < before.base_id,
+                ),
+            )
+        if since is not None:
+            statement = statement.where(INDEX.c.started >= since)
+        with self._begin() as connection:
+            return [Position(*row) for row in connection.execute(statement)]
+
+    def purge(self, before: int) -> int:
+        purged = 0
+        end: Position | None = Position(before, "")
+        while end is not None:
+            stretch = self.index(ALL_TRACES, end, None, _CHUNK)
+            end = stretch[-1] if len(stretch) == _CHUNK else None
+            partials = self.partials({each.base_id for each in stretch})
+            for base_id, pieces in partials.items():
+                if max(piece.finished for piece in pieces) < before:
+                    self._delete(base_id, pieces)
+                    purged += 1
+        return purged
+
+    def _delete(
+        self, base_id: str, pieces: Sequence[PartialSummary]
+    ) -> None:
+        # The index has no rows by base_id: name every one there can be.
+        starts = {piece.started for piece in pieces}
+        terms = summarize(base_id, pieces).terms()
+        with self._begin() as connection:
+            for table in (NOTIFICATIONS, SUMMARIES):
+                connection.execute(
+                    sa.delete(table).where(table.c.base_id == base_id)
+                )
+            for chunk in _chunks(starts):
+                connection.execute(
+                    sa.delete(INDEX).where(
+                        INDEX.c.term.in_([_digest(term) for term in terms]),
+                        INDEX.c.started.in_(chunk),
+                        INDEX.c.base_id == base_id,
+                    )
+                )
+
+    def prepare(self) -> None:
+        if self._dialect == "sqlite":
+            self._make_file()
+        for tries_left in reversed(range(_DEADLOCK_TRIES)):
+            with self._begin() as connection:
+                self._check_server(connection)
+                if self._schema_version(connection) is not None:
+                    break
+            try:
+                self._create_tables()
+            except exceptions.StorageError:
+                # Others may be making the same tables at this moment.
+                if not tries_left:
+                    raise
+                time.sleep(random.uniform(0.05, 0.2))  # noqa: S311
+        self.check()
+
+    def _make_file(self) -> None:
+        """Make the file, for its owner only, where there is none."""
+        path = str(self._url.database)
+        with contextlib.suppress(OSError):  # connecting says it better
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        with self._begin() as connection:
+            # Readers do not wait for the writer then; kept in the file.
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+
+    def _create_tables(self) -> None:
+        # Imported here, for it is needed once in a database's life.
+        import alembic.command
+        import alembic.config
+
+        config = alembic.config.Config()
+        config.set_main_option(
+            "script_location", str(Path(__file__).with_name("migrations"))
+        )
+        with self._begin() as connection:
+            config.attributes["connection"] = connection
+            alembic.command.upgrade(config, "head")
+
+    def check(self) -> list[str]:
+        with self._begin() as connection:
+            self._check_server(connection)
+            version = self._schema_version(connection)
+            if version is None:
+                raise exceptions.StorageMisconfigured(
+                    f"{self} has no tables yet: profiler-bridge makes them"
+                    " when it starts"
+                )
+            if version != SCHEMA_VERSION:
+                raise exceptions.StorageMisconfigured(
+                    f"{self} has schema version {version}, this release works"
+                    f" with {SCHEMA_VERSION}"
+                )
+            for table in METADATA.sorted_tables:
+                connection.execute(sa.select(table).limit(1)).all()
+            self._try_to_insert(connection)
+        return []
+
+    def _try_to_insert(self, connection: sa.Connection) -> None:
+        """Insert into each table, and take it back."""
+        nobody = {
+            NOTIFICATIONS: {"digest": 0, "payload": "{}"},
+            SUMMARIES: {"digest": 0, "summary": "{}"},
+            INDEX: {"term": 0, "started": 0},
+        }
+        for table, row in nobody.items():
+            with connection.begin_nested() as savepoint:
+                connection.execute(self._insert[table], row | {"base_id": ""})
+                savepoint.rollback()
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def __str__(self) -> str:
+        return self._url.render_as_string(hide_password=True)
+
+    @contextlib.contextmanager
+    def _begin(self) -> Iterator[sa.Connection]:
+        """A transaction, in which the client's errors become ours."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except sa.exc.DBAPIError as error:
+            self._raise(error)
+        except sa.exc.SQLAlchemyError as error:
+            raise exceptions.StorageMisconfigured(
+                f"{self}: {_line(error)}"
+            ) from error
+
+    def _schema_version(self, connection: sa.Connection) -> str | None:
+        if not sa.inspect(connection).has_table(VERSION_TABLE):
+            return None
+        version: str | None = connection.scalar(
+            sa.select(sa.column("version_num")).select_from(
+                sa.table(VERSION_TABLE)
+            )
+        )
+        return version
+
+    def _check_server(self, connection: sa.Connection) -> None:
+        """Refuse servers from before JSON, which nobody tests against.
+
+        Payloads are JSON text; operators query them with JSON functions.
+        """
+        dialect = connection.dialect
+        if not isinstance(dialect, mysql.base.MySQLDialect):
+            return
+        name, oldest = (
+            ("MariaDB", (10, 2)) if dialect.is_mariadb else ("MySQL", (5, 7, 8))
+        )
+        version = dialect.server_version_info or ()
+        if tuple(version) < oldest:
+            raise exceptions.StorageMisconfigured(
+                f"{self} is {name} {'.'.join(map(str, version))}, without"
+                " JSON support: use MariaDB 10.2, MySQL 5.7.8 or later"
+            )
+
+    def _raise(self, error: sa.exc.DBAPIError) -> NoReturn:
+        what = _line(error.orig)
+        code = _code(error.orig)
+        if code in _DEADLOCKS:
+            raise _Deadlock(f"{self}: {what}") from error
+        for known, advice in _ADVICE:
+            if code in known or any(
+                isinstance(each, re.Pattern) and each.search(what)
+                for each in known
+            ):
+                raise exceptions.StorageMisconfigured(
+                    f"{self}: {what}: {advice}"
+                ) from error
+        raise exceptions.StorageUnavailable(f"{self}: {what}") from error
+
+
+class _Deadlock(exceptions.StorageUnavailable):
+    """Two writers waited for each other, and this one gave way."""
+
+
+# MySQL's error numbers, PostgreSQL's SQLSTATEs, SQLite's error names. While
+# it connects psycopg gives no SQLSTATE, so there the text has to do.
+_DEADLOCKS = frozenset({1213, 1205, "40P01", "40001"})
+_ADVICE: tuple[tuple[frozenset[object], str], ...] = (
+    (
+        frozenset(
+            {
+                *(1045, 1698, "28P01", "28000"),
+                re.compile("password authentication failed"),
+                re.compile('role ".*" does not exist'),
+                re.compile("no password supplied"),
+            }
+        ),
+        "check user and password in the connection string",
+    ),
+    (
+        frozenset(
+            {
+                *(1044, 1046, 1049, "3D000"),
+                re.compile('database ".*" does not exist'),
+            }
+        ),
+        "create the database and give its user rights on it",
+    ),
+    (
+        frozenset({1142, 1143, 1227, "42501"}),
+        "grant the user CREATE, SELECT and INSERT",
+    ),
+    (
+        frozenset({1146, "42P01", re.compile("no such table")}),
+        "profiler-bridge makes the tables when it starts",
+    ),
+    (
+        frozenset(
+            {
+                *("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM"),
+                "SQLITE_NOTADB",
+            }
+        ),
+        "check that the path is right, and the file readable and writable",
+    ),
+)
+
+
+def _engine_url(url: sa.URL) -> sa.URL:
+    """The URL that reaches the database, where the given one is too short."""
+    if url.get_backend_name() != "sqlite":
+        return url.set(
+            drivername=_DEFAULT_DRIVERS.get(url.drivername, url.drivername)
+        )
+    if not url.database or url.database.startswith((":memory:", "file:")):
+        raise ValueError("sqlite needs the path of a file")
+    # Only prepare() makes a file: a report on a mistyped path must not.
+    return url.set(
+        database="file:" + urllib.parse.quote(url.database),
+        query={**url.query, "mode": "rw", "uri": "true"},
+    )
+
+
+def _code(error: BaseException | None) -> object:
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorname", None)
+    sqlstate = getattr(error, "sqlstate", None)
+    number = error.args[0] if error is not None and error.args else None
+    return number if isinstance(number, int) else sqlstate
+
+
+def _line(error: BaseException | None) -> str:
+    """A client's error in one line, and without its code."""
+    if error is None:
+        return "unknown error"
+    text = str(error.args[-1] if error.args else error)
+    return (text.splitlines() or [type(error).__name__])[0]
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(
+        blake2b(
+            text.encode("utf-8", "surrogatepass"), digest_size=8
+        ).digest(),
+        "big",
+        signed=True,
+    )
+
+
+def _chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
+    rest = list(values)
+    for at in range(0, len(rest), _CHUNK):
+        yield rest[at : at + _CHUNK]

@@ -1,0 +1,240 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Notifications paired into spans, and spans into a tree. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from operator import attrgetter
+
+from profiler_bridge.notification import START, Notification
+
+
+@dataclass(slots=True, eq=False)
+class Span:
+    """A start and its stop; one of them may be missing.
+
+    :param start: None for a *headless* span
+    :param stop: None for an *unfinished* span
+    :param children: the spans it is the parent of, earliest first
+    """
+
+    start: Notification | None = None
+    stop: Notification | None = None
+    children: list[Span] = field(default_factory=list)
+
+    @property
+    def first(self) -> Notification:
+        """The start, or the stop where the start is missing."""
+        notification = self.start or self.stop
+        assert notification is not None  # noqa: S101 - a span has at least one
+        return notification
+
+    @property
+    def trace_id(self) -> str:
+        return self.first.trace_id
+
+    @property
+    def parent_id(self) -> str:
+        return self.first.parent_id
+
+    @property
+    def name(self) -> str:
+        return self.first.name
+
+    @property
+    def started(self) -> int:
+        """Microseconds since 1970; of the stop where the start is missing."""
+        return self.first.timestamp
+
+    @property
+    def duration(self) -> int | None:
+        """Microseconds; None where the start or the stop is missing."""
+        if self.start is None or self.stop is None:
+            return None
+        return self.stop.timestamp - self.start.timestamp
+
+    @property
+    def exception(self) -> str | None:
+        """The class of the exception that ended it, if one did."""
+        return None if self.stop is None else self.stop.exception
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is missing from a trace, or was wrong with it.
+
+    :param unfinished: spans without a stop: still running, or crashed
+    :param headless: spans without a start
+    :param orphans: spans whose parent is not in the trace
+    :param cycles: rings of parents that had to be cut open
+    :param duplicates: further starts or stops of a span, left out
+    """
+
+    unfinished: int = 0
+    headless: int = 0
+    orphans: int = 0
+    cycles: int = 0
+    duplicates: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every span has both ends and its place in the tree."""
+        return not (
+            self.unfinished or self.headless or self.orphans or self.cycles
+        )
+
+    def __str__(self) -> str:
+        counts = [
+            f"{count} {name}"
+            for name, count in (
+                ("unfinished", self.unfinished),
+                ("headless", self.headless),
+                ("orphaned", self.orphans),
+                ("in a cycle of parents", self.cycles),
+                ("duplicate", self.duplicates),
+            )
+            if count
+        ]
+        if self.complete:
+            counts.insert(0, "complete")
+        return ", ".join(counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """All that is known of one request.
+
+    :param base_id: the trace's UUID
+    :param roots: the tops of the forest, earliest first; one in a complete
+        trace of one request, none in a trace without notifications
+    :param spans: every span, earliest first
+    :param verdict: what is missing
+    """
+
+    base_id: str
+    roots: tuple[Span, ...]
+    spans: tuple[Span, ...]
+    verdict: Verdict
+
+    @classmethod
+    def build(
+        cls, base_id: str, notifications: Iterable[Notification]
+    ) -> Trace:
+        """Pair and nest notifications of one trace, in any order."""
+        paired, duplicates = _pair(notifications)
+        roots, orphans = _nest(base_id, paired)
+        cut = _cut_cycles(roots, paired)
+        roots.sort(key=attrgetter("started"))
+        spans = tuple(paired.values())
+        return cls(
+            base_id,
+            tuple(roots),
+            spans,
+            Verdict(
+                unfinished=sum(span.stop is None for span in spans),
+                headless=sum(span.start is None for span in spans),
+                orphans=orphans,
+                cycles=cut,
+                duplicates=duplicates,
+            ),
+        )
+
+    def notifications(self) -> Iterator[Notification]:
+        """Every start and stop of every span, span by span."""
+        for span in self.spans:
+            if span.start is not None:
+                yield span.start
+            if span.stop is not None:
+                yield span.stop
+
+    def walk(self) -> Iterator[tuple[int, Span]]:
+        """Every span with its depth (0 for a root), parents first."""
+        stack = [(0, span) for span in reversed(self.roots)]
+        while stack:
+            depth, span = stack.pop()
+            yield depth, span
+            stack.extend((depth + 1, child) for child in span.children[::-1])
+
+
+def _pair(
+    notifications: Iterable[Notification],
+) -> tuple[dict[str, Span], int]:
+    """Spans by trace_id, earliest first, and the number of duplicates.
+
+    Of several starts the first counts, of several stops the last.
+    """
+    spans: dict[str, Span] = {}
+    duplicates = 0
+    for each in sorted(
+        notifications, key=attrgetter("timestamp", "trace_id", "phase")
+    ):
+        span = spans.setdefault(each.trace_id, Span())
+        if each.phase == START:
+            if span.start is None:
+                span.start = each
+                continue
+            known = span.start
+        else:
+            known, span.stop = span.stop, each
+            if known is None:
+                continue
+        duplicates += known.text != each.text
+    by_start = sorted(spans.items(), key=lambda item: item[1].started)
+    return dict(by_start), duplicates
+
+
+def _nest(base_id: str, spans: dict[str, Span]) -> tuple[list[Span], int]:
+    """Give each span its children; the roots and the number of orphans."""
+    roots = []
+    orphans = 0
+    for span in spans.values():
+        parent = spans.get(span.parent_id)
+        if parent is not None:
+            parent.children.append(span)
+            continue
+        roots.append(span)
+        orphans += span.parent_id != base_id
+    return roots, orphans
+
+
+def _cut_cycles(roots: list[Span], spans: dict[str, Span]) -> int:
+    """Make a root of the earliest span of each ring of parents."""
+    reached: set[str] = set()
+    _reach(roots, reached)
+    cut = 0
+    for trace_id in spans:
+        if trace_id in reached:
+            continue
+        # Whoever is not below a root is on a ring, or below one.
+        path = {trace_id}
+        while (trace_id := spans[trace_id].parent_id) not in path:
+            path.add(trace_id)
+        ring = [spans[trace_id]]
+        while (parent := spans[ring[-1].parent_id]) is not ring[0]:
+            ring.append(parent)
+        top = min(ring, key=attrgetter("started", "trace_id"))
+        spans[top.parent_id].children.remove(top)
+        roots.append(top)
+        _reach([top], reached)
+        cut += 1
+    return cut
+
+
+def _reach(tops: Iterable[Span], reached: set[str]) -> None:
+    stack = list(tops)
+    while stack:
+        span = stack.pop()
+        reached.add(span.trace_id)
+        stack.extend(span.children)
