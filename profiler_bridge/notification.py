@@ -215,8 +215,7 @@ def parse_timestamp(value: str) -> int:
                 delta.days * 86400 + delta.seconds
             ) * 1_000_000 + delta.microseconds
     raise exceptions.InvalidNotification(
-        "timestamp is not like 2026-01-31T23:59:59.123456:"
-        f" {_shown(value)}"
+        f"timestamp is not like 2026-01-31T23:59:59.123456: {_shown(value)}"
     )
 
 

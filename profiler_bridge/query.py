@@ -32,6 +32,8 @@ from profiler_bridge.notification import STOP, Notification
 ALL_TRACES = "all"
 WITH_ERRORS = "error"
 
+DEFAULT_LIMIT = 20
+
 
 def service_term(service: str) -> str:
     """The index term of the traces that a service took part in."""
@@ -102,7 +104,7 @@ class TraceQuery:
     until: int | None = None
     service: str | None = None
     error: bool = False
-    limit: int = 20
+    limit: int = DEFAULT_LIMIT
     marker: str | None = None
 
     @property
@@ -274,9 +276,7 @@ def _pack(spans: set[str]) -> str:
 
 
 def _unpack(text: str) -> set[str]:
-    return {
-        text[at : at + _SHORT] for at in range(0, len(text), _SHORT)
-    }
+    return {text[at : at + _SHORT] for at in range(0, len(text), _SHORT)}
 
 
 def partial_summaries(

@@ -12,13 +12,8 @@
 
 """Real servers for the tests, on free loopback ports, in own folders.
 
-    with servers.Redis() as server:
-        server.execute("SET", "key", "value")
-        server.kill()
-        server.start()  # same port, same data
-
-stop() and kill() keep the data for the next start(); close(), which is what
-leaving the ``with`` block does, removes it as well.
+stop() and kill() keep the data for the next start(), which uses the same
+port; close(), which is also what leaving a ``with`` block does, removes it.
 """
 
 import atexit
@@ -31,71 +26,57 @@ import os
 from pathlib import Path
 import pwd
 import random
+import re
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import tempfile
-import threading
 import time
 from typing import Any, Self
 import urllib.parse
 
-import kombu
+import amqp
 import psycopg
 import pymysql
 import redis
 
 # Servers are often in sbin folders, which a plain user's PATH leaves out.
-_PATH = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
+PATH = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
 
 
 class ServerMissing(Exception):
     """A server's program is not on this machine."""
 
-    def __init__(self, program: str, package: str) -> None:
-        super().__init__(
-            f"{program} is not installed (Debian package: {package})"
-        )
 
-
-def _find(package: str, *names: str, folders: str = "") -> str:
-    """Return the first of the names found, in the newest folder or in PATH."""
-
-    def version(folder: str) -> list[int]:
-        digits = "".join(c if c.isdigit() else " " for c in folder)
-        return [int(number) for number in digits.split()]
-
-    newest_first = sorted(glob.glob(folders), key=version, reverse=True)
-    for path in [*newest_first, _PATH]:
+def find(package: str, *names: str, folders: str = "") -> str:
+    """Return the first program found, in the newest folder or in PATH."""
+    found = glob.glob(folders)
+    found.sort(key=lambda f: [int(n) for n in re.findall(r"\d+", f)])
+    for path in [*reversed(found), PATH]:
         for name in names:
-            if found := shutil.which(name, path=path):
-                return found
-    raise ServerMissing(names[0], package)
+            if program := shutil.which(name, path=path):
+                return program
+    raise ServerMissing(
+        f"{names[0]} is not installed (Debian package: {package})"
+    )
 
 
-_ports_given: set[int] = set()
-_ports_lock = threading.Lock()
+# Below the ports the system gives to outgoing connections: one of these could
+# take a server's port while it is down, and even a client that tries to reach
+# the server could then connect to itself. Not in the order of the random
+# module's own generator, which parallel test runs may have seeded alike.
+_ports = iter(random.SystemRandom().sample(range(10000, 16000), 6000))
 
 
 def free_port() -> int:
-    """Return a port nothing listens on and that was not returned before.
-
-    The ports lie below those the system gives to outgoing connections:
-    otherwise one of these could take a server's port while it is down, and
-    even a client which tries to reach that server could connect to itself.
-    """
-    # Not random.randrange: seeded alike in parallel runs, it would clash.
-    choose = random.SystemRandom().randrange
-    for _ in range(1000):
-        port = choose(10000, 16000)
-        with _ports_lock, socket.socket() as probe:
-            if port not in _ports_given:
-                with contextlib.suppress(OSError):
-                    probe.bind(("127.0.0.1", port))
-                    _ports_given.add(port)
-                    return port
-    raise RuntimeError("no free port found")
+    """Return a port nothing listens on and that was not returned before."""
+    for port in _ports:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port is left")
 
 
 def wait_until(check: Callable[[], object], timeout: float) -> bool:
@@ -108,39 +89,25 @@ def wait_until(check: Callable[[], object], timeout: float) -> bool:
     return True
 
 
-def _family(root: int) -> list[int]:
-    """Return the process and all those it started, directly or not.
-
-    Some servers give their children sessions of their own, so the process
-    group alone does not hold them all.
-    """
-    children: dict[int, list[int]] = {}
+def _processes() -> dict[int, tuple[int, int]]:
+    """Return the parent and the process group of each live process."""
+    found = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
-        if (fields := _stat(int(pid))) is not None:
-            children.setdefault(int(fields[1]), []).append(int(pid))
-    family = [root]
-    for process in family:
-        family += children.get(process, [])
-    return family
+        with contextlib.suppress(OSError):
+            text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+            # After the program's name, in brackets, which may hold anything.
+            state, parent, group = text.rpartition(")")[2].split()[:3]
+            if state not in "ZX":
+                found[int(pid)] = int(parent), int(group)
+    return found
 
 
-def _stat(pid: int) -> list[str] | None:
-    """Return a live process's state, parent and so on, else None."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return None
-    # The program's name comes before, in brackets, and may hold spaces.
-    fields = text.rpartition(")")[2].split()
-    return fields if fields and fields[0] not in "ZX" else None
-
-
-_to_close: list["Server"] = []
+_open: list["Server"] = []
 
 
 @atexit.register
 def _close_all() -> None:
-    for server in _to_close[:]:
+    for server in _open[:]:
         # A forked child must not end its parent's servers.
         if server.owner == os.getpid():
             server.kill()
@@ -150,51 +117,47 @@ def _close_all() -> None:
 class Server:
     """A server process with a folder for all that it writes."""
 
-    name = "server"
-    start_timeout = 60.0
-    stop_timeout = 30.0
+    start_timeout = 60
+    stop_timeout = 30
     stop_signal = signal.SIGTERM
-    # The user to run as, for servers which refuse to be run by root.
+    # Another user to run as, for servers which refuse to be run by root.
     user: str | None = None
 
     def __init__(self) -> None:
-        # Not pytest's folders: only their owner may enter these, and their
-        # names can be too long for a Unix socket.
-        self.folder = Path(tempfile.mkdtemp(prefix=f"bridge-{self.name}-"))
+        self.name = type(self).__name__
+        # Not one of pytest's folders: only their owner may enter them, and
+        # their names may be too long for a Unix socket.
+        self.folder = Path(tempfile.mkdtemp(prefix=f"test-{self.name}-"))
         self.data = self.folder / "data"
-        self.log = self.folder / "server.log"
+        self.log = self.folder / "log"
+        self.socket = self.folder / "socket"
         self.port = free_port()
-        self.owner = os.getpid()
         self.paused = False
+        self.owner = os.getpid()
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
-        _to_close.append(self)
+        _open.append(self)
 
     def command(self) -> list[str]:
         raise NotImplementedError
 
     def environment(self) -> dict[str, str]:
-        # Nothing else is passed on: PGHOST and the like would mislead.
-        return {"PATH": _PATH, "HOME": str(self.folder), "LC_ALL": "C.UTF-8"}
+        # No more than this: PGHOST and the like must not get through.
+        return {"PATH": PATH, "HOME": str(self.folder), "LC_ALL": "C.UTF-8"}
 
     def prepare(self) -> None:
-        """Make the data folder's contents, before the first start."""
+        """Make what is needed before the first start."""
 
-    def answers(self) -> bool:
-        """Return true, else false or raise when not yet able to work."""
+    def check(self) -> None:
+        """Raise unless the server answers."""
         raise NotImplementedError
 
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
     def start(self) -> None:
-        """Start, again with the same port and data, and wait for answers."""
+        """Start and wait for answers."""
         if self.running:
             raise RuntimeError(f"{self.name} is running already")
         if not self.data.exists():
@@ -203,60 +166,61 @@ class Server:
                 shutil.chown(self.folder, self.user)
                 shutil.chown(self.data, self.user)
             self.prepare()
-        self._process = self._open(self.command())
-        error: Exception | None = None
-
-        def settled() -> bool:
-            nonlocal error
-            try:
-                return not self.running or self.answers()
-            except Exception as exc:
-                error = exc
-                return False
-
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(
+                self.command(), stdout=log, stderr=log, **self._options()
+            )
+        deadline = time.monotonic() + self.start_timeout
         try:
-            if wait_until(settled, self.start_timeout) and self.running:
-                return
+            while True:
+                try:
+                    return self.check()
+                except Exception as exc:
+                    if not self.running or time.monotonic() > deadline:
+                        raise RuntimeError(
+                            f"{self.name} did not start:\n{self.tail()}"
+                        ) from exc
+                time.sleep(0.05)
         except BaseException:
             self.kill()
             raise
-        problem = "does not answer" if self.running else "ended at once"
-        self.kill()
-        raise RuntimeError(f"{self.name} {problem}; its log:\n{self.tail()}") \
-            from error
 
     def stop(self) -> None:
         """End in good order."""
-        self.resume()
-        self._end(self.stop_signal)
+        if self._process is not None:
+            self.resume()
+            family = self._family()
+            self._process.send_signal(self.stop_signal)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(self.stop_timeout)
+            self._end(family, self.stop_signal, signal.SIGKILL)
 
     def kill(self) -> None:
-        """End at once, as a crash would."""
-        if self.running:
-            self.pause()  # So that it starts nothing while being killed.
-        self._end(signal.SIGKILL)
-        self.paused = False
+        """End at once, as in a crash."""
+        if self._process is not None:
+            self.pause()  # So that nothing new starts meanwhile.
+            self._end(self._family(), signal.SIGKILL)
 
     def restart(self) -> None:
         self.stop()
         self.start()
 
     def pause(self) -> None:
-        """Stop answering, with connections left open."""
-        self._signal(signal.SIGSTOP, _family(self.pid))
+        """Stop answering, with all connections left open."""
+        self._signal(signal.SIGSTOP, self._family())
         self.paused = True
 
     def resume(self) -> None:
         if self.paused:
-            self._signal(signal.SIGCONT, _family(self.pid))
+            self._signal(signal.SIGCONT, self._family())
             self.paused = False
 
     def close(self) -> None:
         """Stop and forget the data."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
-        if self in _to_close:
-            _to_close.remove(self)
+        if self in _open:
+            _open.remove(self)
 
     def __enter__(self) -> Self:
         try:
@@ -269,463 +233,393 @@ class Server:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def tail(self, lines: int = 40) -> str:
+    def tail(self) -> str:
         """Return the end of the log."""
-        if not self.log.exists():
-            return ""
-        text = self.log.read_text(errors="replace")
-        return "\n".join(text.splitlines()[-lines:])
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join(lines[-40:])
 
-    def run(self, command: list[str], timeout: float = 60) -> str:
-        """Run a program which belongs to the server, return its output."""
-        process = self._open(command, stdout=subprocess.PIPE)
-        try:
-            output = process.communicate(timeout=timeout)[0].decode()
-        except BaseException:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise
-        if process.returncode:
-            raise RuntimeError(
-                f"{command} ended with {process.returncode}:\n{output}\n"
-                f"{self.tail()}"
-            )
-        return output
+    def run(self, *command: str) -> str:
+        """Run one of the server's own tools and return its output."""
+        done = subprocess.run(
+            command, capture_output=True, timeout=60, **self._options()
+        )
+        if done.returncode:
+            output = (done.stdout + done.stderr).decode(errors="replace")
+            raise RuntimeError(f"{command} failed:\n{output}")
+        return done.stdout.decode()
 
-    def _open(
-        self, command: list[str], stdout: int | None = None
-    ) -> subprocess.Popen[bytes]:
-        with open(self.log, "ab") as log:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log if stdout is None else stdout,
-                stderr=log,
-                cwd=self.folder,
-                env=self.environment(),
-                start_new_session=True,
-                user=self.user,
-                group=pwd.getpwnam(self.user).pw_gid if self.user else None,
-                extra_groups=[] if self.user else None,
-            )
+    def _options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL,
+            "cwd": self.folder,
+            "env": self.environment(),
+            "start_new_session": True,
+        }
+        if self.user:
+            group = pwd.getpwnam(self.user).pw_gid
+            options |= {"user": self.user, "group": group, "extra_groups": []}
+        return options
 
-    def _signal(self, number: int, pids: list[int]) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
-        for pid in pids:
+    def _family(self) -> list[int]:
+        """Return the server's process group and all which that started.
+
+        Some servers' children have sessions and groups of their own.
+        """
+        if self._process is None:
+            return []
+        family, processes = [], _processes()
+        for pid, (_, group) in processes.items():
+            if group == self._process.pid:
+                family.append(pid)
+        for member in family:
+            for pid, (parent, _) in processes.items():
+                if parent == member and pid not in family:
+                    family.append(pid)
+        return family
+
+    def _signal(self, number: int, family: list[int]) -> None:
+        for pid in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def _end(self, number: int) -> None:
-        if self._process is None:
-            return
-        family = _family(self.pid)
-        if number == signal.SIGKILL:
-            self._signal(number, family)
-        elif self.running:
-            os.kill(self.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(self.stop_timeout)
-
-        def gone() -> bool:
-            return not any(_stat(pid) for pid in family)
-
-        if not wait_until(gone, 5):
-            self._signal(signal.SIGKILL, [p for p in family if _stat(p)])
-            wait_until(gone, 5)
+    def _end(self, family: list[int], *numbers: int) -> None:
+        """Send the signals, one after the other, until all have ended."""
+        assert self._process is not None
+        for number in numbers:
+            alive = [pid for pid in family if pid in _processes()]
+            self._signal(number, alive)
+            if wait_until(lambda: not _processes().keys() & alive, 5):
+                break
         self._process.wait(5)
         self._process = None
-
-
-class _Epmd(Server):
-    """The name service of Erlang: ours, for one that ends with our broker."""
-
-    name = "epmd"
-
-    def __init__(self) -> None:
-        self.program = _find("erlang-base", "epmd")
-        super().__init__()
-
-    def command(self) -> list[str]:
-        return [self.program, "-address", "127.0.0.1", "-port", str(self.port)]
-
-    def answers(self) -> bool:
-        socket.create_connection(("127.0.0.1", self.port), 5).close()
-        return True
+        self.paused = False
 
 
 class RabbitMQ(Server):
-    name = "rabbitmq"
-    start_timeout = 120.0
-    # Asking for virtual hosts takes seconds, however many are asked for.
-    vhosts_at_once = 10
+    start_timeout = 120
 
     def __init__(self) -> None:
-        # Not what Debian puts in PATH: that changes to another user.
-        folders = "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin"
+        # Debian's program in PATH would change to another user.
         package = "rabbitmq-server"
-        self.program = _find(package, "rabbitmq-server", folders=folders)
-        self.ctl_program = _find(package, "rabbitmqctl", folders=folders)
-        self.epmd = _Epmd()
+        folders = "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin"
+        self.program = find(package, "rabbitmq-server", folders=folders)
+        self.ctl_program = find(package, "rabbitmqctl", folders=folders)
+        self.epmd = find("erlang-base", "epmd")
         super().__init__()
-        self.dist_port = free_port()
+        self.epmd_port, self.dist_port = free_port(), free_port()
         self._vhosts: list[str] = []
 
     @property
     def transport_url(self) -> str:
-        return self._url("")
-
-    def _url(self, vhost: str) -> str:
-        return f"rabbit://guest:guest@127.0.0.1:{self.port}/{vhost}"
+        return f"rabbit://guest:guest@127.0.0.1:{self.port}/"
 
     def command(self) -> list[str]:
-        return [self.program]
+        # Erlang's name service is ours as well, for it to end with the broker.
+        script = 'trap "" TERM; "$1" & trap - TERM; exec "$0"'
+        return ["sh", "-c", script, self.program, self.epmd]
 
     def environment(self) -> dict[str, str]:
-        loopback_only = "-kernel inet_dist_use_interface {127,0,0,1}"
+        loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
+        settings = {
+            "ADVANCED_CONFIG_FILE": self.folder / "advanced.config",
+            "CONFIG_FILE": self.folder / "rabbitmq.conf",
+            "CONFIG_FILES": self.folder / "conf.d",
+            "CONF_ENV_FILE": self.folder / "rabbitmq-env.conf",
+            # Any free port, instead of one of ten fixed ones.
+            "CTL_DIST_PORT_MIN": 0,
+            "CTL_DIST_PORT_MAX": 0,
+            "DIST_PORT": self.dist_port,
+            "ENABLED_PLUGINS_FILE": self.folder / "enabled_plugins",
+            "LOGS": "-",
+            "LOG_BASE": self.folder,
+            "MNESIA_BASE": self.data,
+            "NODENAME": f"test{self.port}@localhost",
+            "NODE_IP_ADDRESS": "127.0.0.1",
+            "NODE_PORT": self.port,
+        }
         return super().environment() | {
             "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "ERL_EPMD_PORT": str(self.epmd.port),
-            "ERL_FLAGS": loopback_only,
-            "RABBITMQ_ADVANCED_CONFIG_FILE": f"{self.folder}/advanced.config",
-            "RABBITMQ_CONFIG_FILE": f"{self.folder}/rabbitmq.conf",
-            "RABBITMQ_CONFIG_FILES": f"{self.folder}/conf.d",
-            "RABBITMQ_CONF_ENV_FILE": f"{self.folder}/rabbitmq-env.conf",
-            # Any free port, instead of one of ten fixed ones.
-            "RABBITMQ_CTL_DIST_PORT_MIN": "0",
-            "RABBITMQ_CTL_DIST_PORT_MAX": "0",
-            "RABBITMQ_DIST_PORT": str(self.dist_port),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{self.folder}/enabled_plugins",
-            "RABBITMQ_LOGS": "-",
-            "RABBITMQ_LOG_BASE": f"{self.folder}/log",
-            "RABBITMQ_MNESIA_BASE": str(self.data),
-            "RABBITMQ_NODENAME": f"bridge{self.port}@localhost",
-            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODE_PORT": str(self.port),
+            "ERL_EPMD_PORT": str(self.epmd_port),
+            "ERL_FLAGS": f"-start_epmd false {loopback}",
+            **{f"RABBITMQ_{key}": str(settings[key]) for key in settings},
         }
 
     def prepare(self) -> None:
         (self.folder / "enabled_plugins").write_text("[].\n")
         (self.folder / "rabbitmq-env.conf").touch()
-        (self.folder / "conf.d").mkdir()
         (self.folder / "rabbitmq.conf").write_text(
             "loopback_users = none\n"
             f"listeners.tcp.local = 127.0.0.1:{self.port}\n"
             "disk_free_limit.absolute = 10MB\n"
         )
 
-    def start(self) -> None:
-        if not self.epmd.running:
-            self.epmd.start()
-        super().start()
+    def check(self) -> None:
+        self._connect("/").close()
 
-    def _end(self, number: int) -> None:
-        super()._end(number)
-        self.epmd._end(number)
-
-    def close(self) -> None:
-        super().close()
-        self.epmd.close()
-
-    def answers(self) -> bool:
-        with self._connection(self.transport_url) as connection:
-            connection.connect()
-        return True
-
-    def _connection(self, url: str) -> Any:
-        url = url.replace("rabbit://", "amqp://", 1)
-        return kombu.Connection(url, connect_timeout=5)
+    def _connect(self, vhost: str) -> Any:
+        # Not through kombu, which would wait between its attempts.
+        host = f"127.0.0.1:{self.port}"
+        connection = amqp.Connection(host, virtual_host=vhost, read_timeout=30)
+        connection.connect()
+        return connection
 
     def ctl(self, *args: str) -> str:
         """Run rabbitmqctl for this server."""
-        return self.run([self.ctl_program, *args])
+        return self.run(self.ctl_program, *args)
 
     def queue_depth(self, queue: str, url: str | None = None) -> int:
         """Return how many messages wait in a queue, by default of vhost /."""
-        with self._connection(url or self.transport_url) as connection:
+        vhost = (url or "").removeprefix(self.transport_url) or "/"
+        with self._connect(vhost) as connection:
             reply = connection.channel().queue_declare(queue, passive=True)
             return int(reply.message_count)
 
     def vhost(self) -> str:
         """Return the transport URL of a virtual host nobody used before."""
         if not self._vhosts:
-            names = [
-                f"test-{next(self._numbers)}"
-                for _ in range(self.vhosts_at_once)
-            ]
-            all_rights = {"configure": ".*", "write": ".*", "read": ".*"}
+            # Many at once, as each call of rabbitmqctl takes long.
+            names = [f"test{next(self._numbers)}" for _ in range(10)]
+            rights = {"configure": ".*", "write": ".*", "read": ".*"}
             definitions = {
                 "vhosts": [{"name": name} for name in names],
                 "permissions": [
-                    {"user": "guest", "vhost": name} | all_rights
-                    for name in names
+                    {"user": "guest", "vhost": name} | rights for name in names
                 ],
             }
             path = self.folder / "vhosts.json"
             path.write_text(json.dumps(definitions))
             self.ctl("import_definitions", str(path))
             self._vhosts = names
-        return self._url(self._vhosts.pop(0))
+        return self.transport_url + self._vhosts.pop(0)
 
 
-class MariaDB(Server):
-    name = "mariadb"
+class SQLServer(Server):
+    """A database server, which can make new databases and users."""
 
+    def connect(self, db: str | None) -> Any:
+        """Connect with all rights, over the Unix socket."""
+        raise NotImplementedError
+
+    def execute(self, sql: str, db: str | None = None) -> list[Any]:
+        """Run a statement with all rights, return its rows."""
+        with contextlib.closing(self.connect(db)) as connection:
+            cursor = connection.cursor()
+            cursor.execute(sql)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def check(self) -> None:
+        self.execute("SELECT 1")
+
+    def _names(self) -> tuple[str, str, str, str]:
+        """Return a new database, user, password and their part of a URL."""
+        number = next(self._numbers)
+        db, user, password = (
+            f"profiler_{number}",
+            f"u{number}",
+            f"p@ss w0rd/{number}",
+        )
+        quoted = urllib.parse.quote(password, safe="")
+        return (
+            db,
+            user,
+            password,
+            f"{user}:{quoted}@127.0.0.1:{self.port}/{db}",
+        )
+
+
+class MariaDB(SQLServer):
     def __init__(self, *extra: str) -> None:
-        """Take more arguments for the server, such as --version=5.5.62."""
+        """Take more arguments, such as --version=5.5.62-MariaDB."""
         package = "mariadb-server"
-        self.program = _find(package, "mariadbd", "mysqld")
-        self.install = _find(package, "mariadb-install-db", "mysql_install_db")
+        self.program = find(package, "mariadbd", "mysqld")
+        self.install = find(package, "mariadb-install-db", "mysql_install_db")
         super().__init__()
-        self.socket = self.folder / "socket"
         self.extra = extra
 
-    def _options(self) -> list[str]:
+    def settings(self) -> list[str]:
         return [
             "--no-defaults",
             f"--datadir={self.data}",
+            f"--tmpdir={self.folder}",
             "--innodb-buffer-pool-size=32M",
             "--innodb-log-file-size=8M",
             "--character-set-server=utf8mb4",
-            # Root is refused unless it is named.
+            # Root has to say so.
             *(["--user=root"] if os.geteuid() == 0 else []),
         ]
 
     def prepare(self) -> None:
-        self.run(
-            [
-                self.install,
-                *self._options(),
-                "--auth-root-authentication-method=normal",
-                "--skip-test-db",
-            ]
-        )
+        login = "--auth-root-authentication-method=normal"
+        self.run(self.install, *self.settings(), login, "--skip-test-db")
 
     def command(self) -> list[str]:
         return [
             self.program,
-            *self._options(),
+            *self.settings(),
             "--bind-address=127.0.0.1",
             f"--port={self.port}",
             f"--socket={self.socket}",
             f"--pid-file={self.folder}/pid",
-            f"--tmpdir={self.folder}",
             "--skip-log-bin",
             "--skip-name-resolve",
             *self.extra,
         ]
 
-    def answers(self) -> bool:
-        # Accounts without a name would come before ours for local clients.
-        for (host,) in self.execute(
-            "SELECT Host FROM mysql.user WHERE User = ''"
-        ):
-            self.execute(f"DROP USER ''@'{host}'")
-        return True
-
-    def execute(self, sql: str, db: str | None = None) -> list[Any]:
-        """Run a statement with all rights, return its rows."""
-        connection = pymysql.connect(
+    def connect(self, db: str | None) -> Any:
+        return pymysql.connect(
             unix_socket=str(self.socket),
             user="root",
             database=db,
             autocommit=True,
-            connect_timeout=5,
             read_timeout=30,
         )
-        with connection, connection.cursor() as cursor:
-            cursor.execute(sql)
-            return list(cursor.fetchall())
 
     def database(self, grants: str = "CREATE, SELECT, INSERT") -> str:
         """Return the URL of a new database, for a new user with the rights."""
-        number = next(self._numbers)
-        user, name = f"u{number}", f"profiler_{number}"
-        password = f"p@ss w0rd/{number}"
-        self.execute(f"CREATE DATABASE {name}")
+        db, user, password, url = self._names()
+        self.execute(f"CREATE DATABASE {db}")
         self.execute(f"CREATE USER {user}@'%' IDENTIFIED BY '{password}'")
-        self.execute(f"GRANT {grants} ON {name}.* TO {user}@'%'")
-        return (
-            f"mysql+pymysql://{user}:{urllib.parse.quote(password, safe='')}"
-            f"@127.0.0.1:{self.port}/{name}?charset=utf8"
-        )
+        self.execute(f"GRANT {grants} ON {db}.* TO {user}@'%'")
+        return f"mysql+pymysql://{url}?charset=utf8"
 
 
-class PostgreSQL(Server):
-    name = "postgresql"
-    # The default, SIGTERM, would wait for the clients to leave.
+class PostgreSQL(SQLServer):
+    # SIGTERM would wait for the clients to leave.
     stop_signal = signal.SIGINT
 
     def __init__(self) -> None:
-        def find(program: str) -> str:
-            with contextlib.suppress(ServerMissing):
-                return _find("postgresql", program)
-            folders = "/usr/lib/postgresql/*/bin"
-            return _find("postgresql", program, folders=folders)
-
-        self.program, self.initdb = find("postgres"), find("initdb")
+        folders = "/usr/lib/postgresql/*/bin"
+        self.program = find("postgresql", "postgres", folders=folders)
+        self.initdb = find("postgresql", "initdb", folders=folders)
         if os.geteuid() == 0:
-            names = {entry.pw_name for entry in pwd.getpwall()}
-            self.user = "postgres" if "postgres" in names else "nobody"
+            users = [entry.pw_name for entry in pwd.getpwall()]
+            self.user = "postgres" if "postgres" in users else "nobody"
         super().__init__()
 
     def prepare(self) -> None:
         self.run(
-            [
-                self.initdb,
-                f"--pgdata={self.data}",
-                "--username=postgres",
-                "--encoding=UTF8",
-                "--locale=C",
-                "--auth-local=trust",
-                "--auth-host=scram-sha-256",
-                "--no-sync",
-            ]
+            self.initdb,
+            f"--pgdata={self.data}",
+            "--username=postgres",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--auth-local=trust",
+            "--auth-host=scram-sha-256",
+            "--no-sync",
         )
 
     def command(self) -> list[str]:
-        settings = {
-            "listen_addresses": "127.0.0.1",
-            "port": self.port,
-            "unix_socket_directories": self.folder,
-            "shared_buffers": "16MB",
-            # In the data folder, so that nothing is left behind by kill().
-            "dynamic_shared_memory_type": "mmap",
-        }
-        options = [f"--{name}={value}" for name, value in settings.items()]
-        return [self.program, "-D", str(self.data), *options]
+        return [
+            self.program,
+            f"--data_directory={self.data}",
+            "--listen_addresses=127.0.0.1",
+            f"--port={self.port}",
+            f"--unix_socket_directories={self.folder}",
+            "--shared_buffers=16MB",
+            # In the data folder, so that nothing outlives kill().
+            "--dynamic_shared_memory_type=mmap",
+        ]
 
-    def answers(self) -> bool:
-        return bool(self.execute("SELECT 1"))
-
-    def execute(self, sql: str, db: str | None = None) -> list[Any]:
-        """Run a statement with all rights, return its rows."""
-        connection = psycopg.connect(
+    def connect(self, db: str | None) -> Any:
+        return psycopg.connect(
             host=str(self.folder),
             port=self.port,
             user="postgres",
             dbname=db or "postgres",
             autocommit=True,
-            connect_timeout=5,
+            connect_timeout=10,
         )
-        with connection, connection.cursor() as cursor:
-            cursor.execute(sql.encode())
-            return cursor.fetchall() if cursor.description else []
 
     def database(self) -> str:
         """Return the URL of a new database, for a new user who owns it."""
-        number = next(self._numbers)
-        user, name = f"u{number}", f"profiler_{number}"
-        password = f"p@ss w0rd/{number}"
+        db, user, password, url = self._names()
         self.execute(f"CREATE USER {user} PASSWORD '{password}'")
-        self.execute(f"CREATE DATABASE {name} OWNER {user}")
-        return (
-            f"postgresql+psycopg://{user}:"
-            f"{urllib.parse.quote(password, safe='')}"
-            f"@127.0.0.1:{self.port}/{name}"
-        )
+        self.execute(f"CREATE DATABASE {db} OWNER {user}")
+        return f"postgresql+psycopg://{url}"
 
 
-class _Configured(Server):
-    """A Redis or Sentinel, which both write to their configuration file."""
-
-    password: str | None = None
-
-    def __init__(self) -> None:
-        self.program = _find("redis-server", "redis-server")
-        super().__init__()
-        self.config = self.folder / "redis.conf"
-
-    def settings(self) -> list[str]:
-        raise NotImplementedError
-
-    def prepare(self) -> None:
-        lines = ["bind 127.0.0.1", f"port {self.port}", f"dir {self.data}"]
-        lines += self.settings()
-        if self.password is not None:
-            lines.append(f"requirepass {json.dumps(self.password)}")
-        self.config.write_text("\n".join(lines) + "\n")
-
-    def command(self) -> list[str]:
-        return [self.program, str(self.config)]
-
-    def answers(self) -> bool:
-        return bool(self.execute("PING"))
-
-    def execute(self, *command: str | bytes | int | float) -> Any:
-        """Run a command, with text in its answer instead of bytes."""
-        client = redis.Redis(
-            port=self.port,
-            password=self.password,
-            decode_responses=True,
-            socket_timeout=5,
-        )
-        with client:
-            return client.execute_command(*command)
-
-
-class Redis(_Configured):
-    name = "redis"
-
+class Redis(Server):
     def __init__(
         self,
         password: str | None = None,
         replicaof: "Redis | None" = None,
         appendonly: bool = True,
     ) -> None:
+        self.program = find("redis-server", "redis-server")
         super().__init__()
         self.password = password
         self.replicaof = replicaof
         self.appendonly = appendonly
-        self.socket = self.folder / "socket"
 
     def settings(self) -> list[str]:
-        lines = [
-            f"unixsocket {self.socket}",
+        settings = [
             'save ""',
             f"appendonly {'yes' if self.appendonly else 'no'}",
             "appendfsync everysec",
             "repl-diskless-sync-delay 0",
         ]
         if self.replicaof:
-            lines.append(f"replicaof 127.0.0.1 {self.replicaof.port}")
+            settings.append(f"replicaof 127.0.0.1 {self.replicaof.port}")
         if self.password is not None:
-            # Also for a master: it may come back as a replica.
-            lines.append(f"masterauth {json.dumps(self.password)}")
-        return lines
+            # Also for a master, which may come back as a replica.
+            settings.append(f"masterauth {json.dumps(self.password)}")
+        return settings
+
+    def prepare(self) -> None:
+        # A file, as sentinels have servers write their changes to it.
+        settings = [
+            "bind 127.0.0.1",
+            f"port {self.port}",
+            f"unixsocket {self.socket}",
+            f"dir {self.data}",
+            *self.settings(),
+        ]
+        if self.password is not None:
+            settings.append(f"requirepass {json.dumps(self.password)}")
+        (self.folder / "redis.conf").write_text("\n".join(settings) + "\n")
+
+    def command(self) -> list[str]:
+        return [self.program, str(self.folder / "redis.conf")]
+
+    def check(self) -> None:
+        self.execute("PING")
+
+    def execute(self, *command: str | bytes | int | float) -> Any:
+        """Run a command, with text in the answer in place of bytes."""
+        with redis.Redis(
+            port=self.port,
+            password=self.password,
+            decode_responses=True,
+            socket_timeout=10,
+        ) as client:
+            return client.execute_command(*command)
 
     @property
     def url(self) -> str:
         return self.url_for(0)
 
     def url_for(self, db: int) -> str:
-        return (
-            f"redis://{_credentials(self.password)}"
-            f"127.0.0.1:{self.port}/{db}"
-        )
+        login = _login(self.password)
+        return f"redis://{login}127.0.0.1:{self.port}/{db}"
 
 
-def _credentials(password: str | None) -> str:
+def _login(password: str | None) -> str:
     if password is None:
         return ""
     return f":{urllib.parse.quote(password, safe='')}@"
 
 
-class Sentinel(_Configured):
-    """One of a group's sentinels, which ask each other on failures."""
-
-    name = "sentinel"
+class Sentinel(Redis):
+    """One of the processes of a SentinelGroup."""
 
     def __init__(self, group: "SentinelGroup") -> None:
-        super().__init__()
+        super().__init__(group.sentinel_password)
         self.group = group
-        self.password = group.sentinel_password
 
     def settings(self) -> list[str]:
         name, master = self.group.service_name, self.group.nodes[0]
         quorum = len(self.group.sentinels) // 2 + 1
-        lines = [
+        settings = [
             f"sentinel monitor {name} 127.0.0.1 {master.port} {quorum}",
             f"sentinel down-after-milliseconds {name} 1000",
             f"sentinel failover-timeout {name} 3000",
@@ -733,18 +627,22 @@ class Sentinel(_Configured):
         ]
         if master.password is not None:
             password = json.dumps(master.password)
-            lines.append(f"sentinel auth-pass {name} {password}")
+            settings.append(f"sentinel auth-pass {name} {password}")
         if self.password is not None:
             password = json.dumps(self.password)
-            lines.append(f"sentinel sentinel-pass {password}")
-        return lines
+            settings.append(f"sentinel sentinel-pass {password}")
+        return settings
 
     def command(self) -> list[str]:
         return [*super().command(), "--sentinel"]
 
+    def master_port(self) -> int:
+        query = "SENTINEL GET-MASTER-ADDR-BY-NAME"
+        return int(self.execute(query, self.group.service_name)[1])
+
 
 class SentinelGroup:
-    """A Redis master, its replicas, and the sentinels watching them."""
+    """A Redis master and its replicas, watched by sentinels."""
 
     def __init__(
         self,
@@ -760,30 +658,78 @@ class SentinelGroup:
         first = Redis(password)
         others = [Redis(password, first) for _ in range(replicas)]
         self.nodes = [first, *others]
-        self.sentinels: list[Sentinel] = []
-        for _ in range(sentinels):
-            self.sentinels.append(Sentinel(self))
+        self.sentinels = [Sentinel(self) for _ in range(sentinels)]
+
+    @property
+    def servers(self) -> list[Redis]:
+        return [*self.nodes, *self.sentinels]
 
     @property
     def url(self) -> str:
         hosts = ",".join(f"127.0.0.1:{s.port}" for s in self.sentinels)
-        return f"redissentinel://{_credentials(self.password)}{hosts}/0"
+        return f"redissentinel://{_login(self.password)}{hosts}/0"
 
     def start(self) -> None:
-        for server in [*self.nodes, *self.sentinels]:
+        """Start what does not run, wait for all to know of each other."""
+        for server in self.servers:
             if not server.running:
                 server.start()
         if not wait_until(self._complete, 60):
-            raise RuntimeError(
-                "the sentinels' group is not complete; a log:\n"
-                + self.sentinels[0].tail()
-            )
+            raise RuntimeError(f"no group:\n{self.sentinels[0].tail()}")
 
     def _complete(self) -> bool:
-        """Return whether all replicas and sentinels know of each other."""
         master = self.master()
         for node in self.nodes:
             state = node.execute("INFO", "replication")
-            if node is master:
-                ...
-        return True
+            if node is not master and state.get("master_link_status") != "up":
+                return False
+        numbers = len(self.nodes) - 1, len(self.sentinels)
+        views = [s.execute("INFO", "sentinel") for s in self.sentinels]
+        return all(
+            (view["master0"]["slaves"], view["master0"]["sentinels"])
+            == numbers
+            for view in views
+        )
+
+    def master(self) -> Redis:
+        """Return the server which most of the live sentinels name."""
+        live = [s for s in self.sentinels if s.running and not s.paused]
+        port = statistics.mode(s.master_port() for s in live)
+        return next(node for node in self.nodes if node.port == port)
+
+    def kill_master(self) -> Redis:
+        """Kill the master, without waiting for another; return it."""
+        master = self.master()
+        master.kill()
+        return master
+
+    def wait_for_failover(self, old: Redis, timeout: float = 30) -> Redis:
+        """Wait until another server is the master; return it."""
+
+        def changed() -> bool:
+            new = self.master()
+            return new is not old and new.execute("ROLE")[0] == "master"
+
+        if not wait_until(changed, timeout):
+            raise RuntimeError(f"no failover:\n{self.sentinels[0].tail()}")
+        return self.master()
+
+    def stop(self) -> None:
+        # The sentinels first, or they would begin a failover.
+        for server in reversed(self.servers):
+            server.stop()
+
+    def close(self) -> None:
+        for server in reversed(self.servers):
+            server.close()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

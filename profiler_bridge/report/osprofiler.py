@@ -37,9 +37,7 @@ def report(trace: Trace) -> dict[str, Any]:
     """
     times = [each.timestamp for each in trace.notifications()]
     starts = [
-        each.timestamp
-        for each in trace.notifications()
-        if each.phase == START
+        each.timestamp for each in trace.notifications() if each.phase == START
     ]
     first = min(times, default=0)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from profiler_bridge.notification import format_timestamp
+from profiler_bridge.report.text import milliseconds, printable
 from profiler_bridge.trace import Span, Trace
 
 # Deeper spans are not indented further: nobody reads past this column.
@@ -34,15 +35,16 @@ def render(trace: Trace) -> Iterator[str]:
     )
     yield f"{'start ms':>12} {'duration ms':>12}  operation\n"
     for depth, span in trace.walk():
-        duration = (
-            f"{'unfinished' if span.stop is None else 'no start':>12}"
-            if span.duration is None
-            else f"{span.duration / 1000:12.3f}"
-        )
         yield (
-            f"{(span.started - started) / 1000:12.3f} {duration}"
+            f"{milliseconds(span.started - started):>12} {_duration(span):>12}"
             f"  {'  ' * min(depth, _MAX_INDENT)}{_label(span)}\n"
         )
+
+
+def _duration(span: Span) -> str:
+    if span.duration is not None:
+        return milliseconds(span.duration)
+    return "unfinished" if span.stop is None else "no start"
 
 
 def _label(span: Span) -> str:
@@ -57,10 +59,3 @@ def _label(span: Span) -> str:
             f"! {span.exception}" + (f": {message}" if message else "")
         )
     return " ".join(printable(part) for part in parts if part)
-
-
-def printable(text: str) -> str:
-    """Escape what could move a terminal's cursor or forge a line."""
-    return "".join(
-        char if char.isprintable() else ascii(char)[1:-1] for char in text
-    )

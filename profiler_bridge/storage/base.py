@@ -180,9 +180,7 @@ class Storage(abc.ABC):
             before = stretch[-1]
 
     def _start_of_page(self, query: TraceQuery) -> Position | None:
-        before = (
-            None if query.until is None else Position(query.until, "")
-        )
+        before = None if query.until is None else Position(query.until, "")
         if query.marker is not None:
             pieces = self.partials([query.marker]).get(query.marker)
             if pieces is None:

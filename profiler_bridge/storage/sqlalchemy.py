@@ -62,18 +62,14 @@ NOTIFICATIONS = sa.Table(
     "bridge_notifications",
     METADATA,
     sa.Column("base_id", _BaseId, primary_key=True),
-    sa.Column(
-        "digest", sa.BigInteger, primary_key=True, autoincrement=False
-    ),
+    sa.Column("digest", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("payload", _Ascii, nullable=False),
 )
 SUMMARIES = sa.Table(
     "bridge_summaries",
     METADATA,
     sa.Column("base_id", _BaseId, primary_key=True),
-    sa.Column(
-        "digest", sa.BigInteger, primary_key=True, autoincrement=False
-    ),
+    sa.Column("digest", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("summary", _Ascii, nullable=False),
 )
 INDEX = sa.Table(
@@ -81,9 +77,7 @@ INDEX = sa.Table(
     METADATA,
     # A digest of the term: services have names of any length and script.
     sa.Column("term", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column(
-        "started", sa.BigInteger, primary_key=True, autoincrement=False
-    ),
+    sa.Column("started", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("base_id", _BaseId, primary_key=True),
 )
 
@@ -148,7 +142,10 @@ class SQLAlchemyStorage(Storage):
         }
         self._store(
             # Sorted, so that writers of the same rows do not deadlock.
-            (NOTIFICATIONS, sorted((*key, text) for key, text in rows.items())),
+            (
+                NOTIFICATIONS,
+                sorted((*key, text) for key, text in rows.items()),
+            ),
             (
                 SUMMARIES,
                 sorted(
@@ -248,9 +245,7 @@ class SQLAlchemyStorage(Storage):
                     purged += 1
         return purged
 
-    def _delete(
-        self, base_id: str, pieces: Sequence[PartialSummary]
-    ) -> None:
+    def _delete(self, base_id: str, pieces: Sequence[PartialSummary]) -> None:
         # The index has no rows by base_id: name every one there can be.
         starts = {piece.started for piece in pieces}
         terms = summarize(base_id, pieces).terms()
@@ -376,7 +371,9 @@ class SQLAlchemyStorage(Storage):
         if not isinstance(dialect, mysql.base.MySQLDialect):
             return
         name, oldest = (
-            ("MariaDB", (10, 2)) if dialect.is_mariadb else ("MySQL", (5, 7, 8))
+            ("MariaDB", (10, 2))
+            if dialect.is_mariadb
+            else ("MySQL", (5, 7, 8))
         )
         version = dialect.server_version_info or ()
         if tuple(version) < oldest:
@@ -431,7 +428,7 @@ _ADVICE: tuple[tuple[frozenset[object], str], ...] = (
     ),
     (
         frozenset({1142, 1143, 1227, "42501"}),
-        "grant the user CREATE, SELECT and INSERT",
+        "the user needs CREATE, SELECT and INSERT, and DELETE for purging",
     ),
     (
         frozenset({1146, "42P01", re.compile("no such table")}),
@@ -482,9 +479,7 @@ def _line(error: BaseException | None) -> str:
 
 def _digest(text: str) -> int:
     return int.from_bytes(
-        blake2b(
-            text.encode("utf-8", "surrogatepass"), digest_size=8
-        ).digest(),
+        blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(),
         "big",
         signed=True,
     )

@@ -32,9 +32,7 @@ def upgrade() -> None:
         .with_variant(mysql.VARCHAR(36, **ASCII), "mysql", "mariadb")
         .with_variant(sa.String(36, collation="C"), "postgresql")
     )
-    text = sa.Text().with_variant(
-        mysql.LONGTEXT(**ASCII), "mysql", "mariadb"
-    )
+    text = sa.Text().with_variant(mysql.LONGTEXT(**ASCII), "mysql", "mariadb")
     op.create_table(
         "bridge_notifications",
         sa.Column("base_id", base_id, primary_key=True),

@@ -1,0 +1,189 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""profiler-bridge-report: what is stored, for people and programs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from typing import Any, cast
+
+from cliff.app import App
+from cliff.columns import FormattableColumn
+from cliff.command import Command
+from cliff.commandmanager import CommandManager
+from cliff.lister import Lister
+
+from profiler_bridge import config, report
+from profiler_bridge import storage as storages
+from profiler_bridge.notification import format_timestamp
+from profiler_bridge.query import DEFAULT_LIMIT, TraceQuery, TraceSummary
+from profiler_bridge.report.text import milliseconds, printable
+from profiler_bridge.storage.base import Storage
+
+# The name that the osprofiler command reads too.
+ENVIRONMENT = "OSPROFILER_CONNECTION_STRING"
+
+
+class ReportApp(App):
+    """The options that all commands share, and the storage they read."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            description="Reports from the traces that profiler-bridge stored.",
+            version=metadata.version(config.PROJECT),
+            command_manager=CommandManager("profiler_bridge.report"),
+            deferred_help=True,
+        )
+        self.storage: Storage
+
+    def build_option_parser(
+        self, *args: Any, **kwargs: Any
+    ) -> argparse.ArgumentParser:
+        parser = super().build_option_parser(*args, **kwargs)
+        parser.add_argument(
+            "--config-file",
+            action="append",
+            metavar="PATH",
+            default=[],
+            help="the daemon's configuration file; may be repeated",
+        )
+        parser.add_argument(
+            "--connection-string",
+            metavar="URL",
+            default=os.environ.get(ENVIRONMENT),
+            help="the storage to read, instead of the one in the"
+            f" configuration file; env[{ENVIRONMENT}]",
+        )
+        return parser
+
+    def prepare_to_run_command(self, cmd: Command) -> None:
+        if not isinstance(cmd, StorageCommand):
+            return
+        connection_string = self.options.connection_string
+        if not connection_string:
+            files = [
+                f"--config-file={path}" for path in self.options.config_file
+            ]
+            conf = config.prepare(files, storages)
+            connection_string = conf[storages.GROUP].connection_string
+        self.storage = storages.get_storage(connection_string)
+
+    def clean_up(
+        self, cmd: Command, result: int, err: BaseException | None
+    ) -> None:
+        if hasattr(self, "storage"):
+            self.storage.close()
+
+    def interact(self) -> None:
+        self.parser.print_help(self.stderr)
+
+
+class StorageCommand(Command):
+    """A command that reads the storage."""
+
+    @property
+    def storage(self) -> Storage:
+        return cast(ReportApp, self.app).storage
+
+
+class _Printable(FormattableColumn[str]):
+    """Text from a trace: made harmless for a terminal, whole for a program."""
+
+    def human_readable(self) -> str:
+        return printable(self._value)
+
+
+class List(StorageCommand, Lister):
+    """List traces, the newest first"""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--limit",
+            type=_positive,
+            default=DEFAULT_LIMIT,
+            help="how many (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--marker",
+            metavar="BASE_ID",
+            help="the last trace of the page before",
+        )
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[Sequence[str], Iterable[Any]]:
+        query = TraceQuery(limit=parsed_args.limit, marker=parsed_args.marker)
+        return (
+            (
+                "Base ID",
+                "Started (UTC)",
+                "Duration (ms)",
+                "Root",
+                "Spans",
+                "Errors",
+                "Services",
+                "Complete",
+            ),
+            [_row(each) for each in self.storage.list_traces(query)],
+        )
+
+
+class Show(StorageCommand):
+    """Show a trace as a tree, or as osprofiler's JSON"""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument("base_id", metavar="BASE_ID", help="the trace")
+        parser.add_argument(
+            "-f",
+            "--format",
+            choices=sorted(report.FORMATS),
+            default="tree",
+            help="(default: %(default)s)",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        trace = self.storage.trace(parsed_args.base_id)
+        for piece in report.FORMATS[parsed_args.format](trace):
+            self.app.stdout.write(piece)
+
+
+def _row(summary: TraceSummary) -> tuple[Any, ...]:
+    return (
+        summary.base_id,
+        format_timestamp(summary.started),
+        milliseconds(summary.duration),
+        _Printable(summary.root or "-"),
+        summary.spans,
+        summary.errors,
+        _Printable(", ".join(summary.services)),
+        summary.complete,
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def main() -> int:
+    return ReportApp().run(sys.argv[1:])

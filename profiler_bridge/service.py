@@ -1,0 +1,226 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The service: worker processes, each with a listener on the bus."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from typing import Any
+
+import cotyledon
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from profiler_bridge import exceptions
+from profiler_bridge import storage as storages
+from profiler_bridge.collector import Collector
+from profiler_bridge.storage.base import Storage
+
+with warnings.catch_warnings():
+    # oslo.messaging imports eventlet where it is installed, and so says to
+    # everybody that eventlet is deprecated. The bridge does not use it.
+    warnings.filterwarnings("ignore", r"\s*Eventlet is deprecated")
+    warnings.filterwarnings("ignore", "eventletutils")
+    import oslo_messaging
+    import oslo_messaging.opts
+    from oslo_messaging.notify.listener import BatchNotificationServer
+
+LOG = logging.getLogger(__name__)
+
+GROUP = "bridge"
+OPTS = [
+    cfg.IntOpt(
+        "workers",
+        default=1,
+        min=1,
+        help="Number of worker processes. They share the queue; more of them"
+        " store more per second. Bridges on several hosts share it too.",
+    ),
+    cfg.ListOpt(
+        "topics",
+        default=["profiler"],
+        help="Topics to listen on. osprofiler sends to 'profiler'.",
+    ),
+    cfg.StrOpt(
+        "exchange",
+        help="Exchange to bind the queue to. osprofiler's publishers bind it"
+        " to their own exchanges, so this is of use with 'pool' only."
+        " Defaults to control_exchange.",
+    ),
+    cfg.StrOpt(
+        "pool",
+        help="Name of a pool of listeners with a queue of its own, which gets"
+        " a copy of every notification. The plain queue still fills, so some"
+        " other consumer has to drain it.",
+    ),
+    cfg.IntOpt(
+        "batch_size",
+        default=500,
+        min=1,
+        help="Store at most so many messages at once.",
+    ),
+    cfg.FloatOpt(
+        "batch_timeout",
+        default=0.5,
+        min=0.01,
+        help="Store what has arrived after so many seconds, however little"
+        " it is.",
+    ),
+    cfg.IntOpt(
+        "prefetch",
+        default=1000,
+        min=1,
+        help="Hold at most so many messages in a worker's memory. The"
+        " default of rabbit_qos_prefetch_count, which overrides it.",
+    ),
+]
+
+# Written to by the thread that polls the bus; see Listener.
+_ACKNOWLEDGE_WITHIN = 0.3
+
+
+class Listener(BatchNotificationServer):  # type: ignore[misc]
+    """A batch listener whose last acknowledgements are sent.
+
+    When it stops, oslo.messaging's RabbitMQ driver leaves them to a thread
+    that looks every millisecond, and closes the connection without asking
+    whether that thread had its turn. So give it time.
+    """
+
+    def _create_listener(self) -> Any:
+        listener = super()._create_listener()
+        cleanup = listener.cleanup
+
+        def acknowledge_and_cleanup() -> None:
+            time.sleep(_ACKNOWLEDGE_WITHIN)
+            cleanup()
+
+        listener.cleanup = acknowledge_and_cleanup
+        return listener
+
+
+def get_transport(conf: cfg.ConfigOpts) -> Any:
+    """The bus of [oslo_messaging_notifications] or [DEFAULT] transport_url.
+
+    :raises ConfigurationError: the URL cannot be used
+    """
+    for group, options in oslo_messaging.opts.list_opts():
+        if group == "oslo_messaging_rabbit":
+            conf.register_opts(options, group)
+    # Unlimited otherwise: a backlog would be read into memory whole.
+    conf.set_default(
+        "rabbit_qos_prefetch_count",
+        conf[GROUP].prefetch,
+        "oslo_messaging_rabbit",
+    )
+    try:
+        return oslo_messaging.get_notification_transport(conf)
+    except (
+        oslo_messaging.InvalidTransportURL,
+        oslo_messaging.DriverLoadFailure,
+    ) as error:
+        raise exceptions.ConfigurationError(
+            f"transport_url cannot be used: {error}"
+        ) from None
+
+
+class Bridge:
+    """One listener and its collector: what a worker process runs.
+
+    :param conf: with the options of this module
+    :param transport: what :func:`get_transport` gave, in this process
+    :param storage: where notifications go
+    """
+
+    def __init__(
+        self, conf: cfg.ConfigOpts, transport: Any, storage: Storage
+    ) -> None:
+        self._storage = storage
+        self._collector = Collector(storage)
+        self._listener = Listener(
+            transport,
+            [
+                oslo_messaging.Target(
+                    topic=topic, exchange=conf[GROUP].exchange
+                )
+                for topic in conf[GROUP].topics
+            ],
+            self._collector,
+            pool=conf[GROUP].pool,
+            batch_size=conf[GROUP].batch_size,
+            batch_timeout=conf[GROUP].batch_timeout,
+        )
+        self._started = threading.Event()
+
+    def start(self) -> None:
+        """Connect to the bus, waiting for it if need be, and listen."""
+        # One thread: a second batch waits in the driver while one is stored.
+        self._listener.start(override_pool_size=1)
+        self._started.set()
+
+    def stop(self) -> None:
+        """Store and acknowledge what is in hand, then let go of the bus."""
+        self._collector.stop()
+        if self._started.is_set():
+            self._listener.stop()
+            self._listener.wait()
+        self._storage.close()
+
+
+class Worker(cotyledon.Service):
+    """A worker process of the daemon."""
+
+    name = "collector"
+
+    def __init__(self, worker_id: Any, conf: cfg.ConfigOpts) -> None:
+        super().__init__(worker_id)
+        self._bridge = Bridge(
+            conf,
+            get_transport(conf),
+            storages.get_storage(conf[storages.GROUP].connection_string),
+        )
+
+    def run(self) -> None:
+        self._bridge.start()
+        LOG.info("Listening")
+
+    def terminate(self) -> None:
+        self._bridge.stop()
+
+
+def run(conf: cfg.ConfigOpts) -> None:
+    """Run the daemon until SIGTERM or SIGINT.
+
+    :raises BridgeError: configuration or storage have to be mended first
+    """
+    storage = storages.get_storage(conf[storages.GROUP].connection_string)
+    get_transport(conf).cleanup()
+    try:
+        storage.prepare()
+    except exceptions.StorageUnavailable as error:
+        LOG.warning("Starting without the storage: %s", error)
+    finally:
+        storage.close()  # connections do not survive a fork
+    LOG.info("Bridging %s to %s", ", ".join(conf[GROUP].topics), storage)
+    manager = cotyledon.ServiceManager(
+        graceful_shutdown_timeout=_SHUTDOWN_TIMEOUT
+    )
+    manager.add(Worker, workers=conf[GROUP].workers, args=(conf,))
+    manager.run()
+
+
+# A worker that cannot store what it has gives it back to the queue; this is
+# for one that hangs in a client library.
+_SHUTDOWN_TIMEOUT = 10
