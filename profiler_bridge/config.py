@@ -30,7 +30,7 @@ class HasOptions(Protocol):
     """A module that reads options: they stand at its top."""
 
     GROUP: str
-    OPTS: list[cfg.Opt]
+    OPTS: Sequence[cfg.Opt]
 
 
 def prepare(args: Sequence[str], *modules: HasOptions) -> cfg.ConfigOpts:
@@ -62,7 +62,7 @@ def prepare(args: Sequence[str], *modules: HasOptions) -> cfg.ConfigOpts:
     return conf
 
 
-def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+def list_opts() -> list[tuple[str, Sequence[cfg.Opt]]]:
     """What oslo-config-generator writes into the sample file."""
     from profiler_bridge import service, storage
 

@@ -114,10 +114,10 @@ class Notification:
             )
         timestamp = parse_timestamp(_field(payload, "timestamp"))
         for field in ("project", "service"):
-            value = payload.get(field)
-            if value is not None and not isinstance(value, str):
+            optional = payload.get(field)
+            if optional is not None and not isinstance(optional, str):
                 raise exceptions.InvalidNotification(
-                    f"{field} is {_kind(value)}, not a string"
+                    f"{field} is {_kind(optional)}, not a string"
                 )
         if not isinstance(payload.get("info", {}), dict):
             raise exceptions.InvalidNotification(

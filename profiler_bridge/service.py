@@ -17,6 +17,7 @@ from __future__ import annotations
 import threading
 import time
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import cotyledon
@@ -40,7 +41,7 @@ with warnings.catch_warnings():
 LOG = logging.getLogger(__name__)
 
 GROUP = "bridge"
-OPTS = [
+OPTS: Sequence[cfg.Opt] = [
     cfg.IntOpt(
         "workers",
         default=1,
@@ -189,7 +190,7 @@ class Worker(cotyledon.Service):
         self._bridge = Bridge(
             conf,
             get_transport(conf),
-            storages.get_storage(conf[storages.GROUP].connection_string),
+            storages.get_storage(conf[storages.GROUP].connection_string, conf),
         )
 
     def run(self) -> None:
@@ -205,7 +206,9 @@ def run(conf: cfg.ConfigOpts) -> None:
 
     :raises BridgeError: configuration or storage have to be mended first
     """
-    storage = storages.get_storage(conf[storages.GROUP].connection_string)
+    storage = storages.get_storage(
+        conf[storages.GROUP].connection_string, conf
+    )
     get_transport(conf).cleanup()
     try:
         storage.prepare()

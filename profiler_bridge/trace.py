@@ -182,15 +182,12 @@ def _pair(
     ):
         span = spans.setdefault(each.trace_id, Span())
         if each.phase == START:
-            if span.start is None:
-                span.start = each
-                continue
             known = span.start
+            span.start = known or each
         else:
-            known, span.stop = span.stop, each
-            if known is None:
-                continue
-        duplicates += known.text != each.text
+            known = span.stop
+            span.stop = each
+        duplicates += known is not None and known.text != each.text
     by_start = sorted(spans.items(), key=lambda item: item[1].started)
     return dict(by_start), duplicates
 

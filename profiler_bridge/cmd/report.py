@@ -73,14 +73,13 @@ class ReportApp(App):
     def prepare_to_run_command(self, cmd: Command) -> None:
         if not isinstance(cmd, StorageCommand):
             return
-        connection_string = self.options.connection_string
-        if not connection_string:
-            files = [
-                f"--config-file={path}" for path in self.options.config_file
-            ]
-            conf = config.prepare(files, storages)
-            connection_string = conf[storages.GROUP].connection_string
-        self.storage = storages.get_storage(connection_string)
+        files = [f"--config-file={path}" for path in self.options.config_file]
+        conf = config.prepare(files, storages)
+        self.storage = storages.get_storage(
+            self.options.connection_string
+            or conf[storages.GROUP].connection_string,
+            conf,
+        )
 
     def clean_up(
         self, cmd: Command, result: int, err: BaseException | None

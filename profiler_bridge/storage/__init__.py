@@ -14,8 +14,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from urllib.parse import urlsplit
+from collections.abc import Sequence
+from typing import Any
 
 import stevedore
 from oslo_config import cfg
@@ -27,7 +27,7 @@ from profiler_bridge.storage.base import Storage
 NAMESPACE = "profiler_bridge.storage"
 GROUP = "osprofiler"
 
-OPTS = [
+OPTS: Sequence[cfg.Opt] = [
     cfg.StrOpt(
         "connection_string",
         secret=True,
@@ -41,9 +41,13 @@ OPTS = [
 ]
 
 
-def get_storage(connection_string: str | None) -> Storage:
+def get_storage(
+    connection_string: str | None, conf: cfg.ConfigOpts | None = None
+) -> Storage:
     """Load the plugin of a connection string's scheme.
 
+    :param conf: where the plugin's options are read; without it they have
+        their defaults
     :raises ConfigurationError: there is no such plugin, or it does not
         understand the connection string
     """
@@ -57,7 +61,9 @@ def get_storage(connection_string: str | None) -> Storage:
             "the connection string has no scheme, such as mysql+pymysql://"
         )
     try:
-        plugin = stevedore.DriverManager(NAMESPACE, scheme).driver
+        plugin: type[Storage] = stevedore.DriverManager(
+            NAMESPACE, scheme
+        ).driver
     except NoMatches:
         raise exceptions.ConfigurationError(
             f"no storage plugin for {scheme}://; there are"
@@ -67,28 +73,18 @@ def get_storage(connection_string: str | None) -> Storage:
         raise exceptions.ConfigurationError(
             f"the storage plugin for {scheme}:// cannot be loaded: {error}"
         ) from None
-    storage: Storage = plugin(connection_string)
-    return storage
+    options = {}
+    for option in plugin.OPTS:
+        options[option.dest] = option.default
+        if conf is not None:
+            conf.register_opt(option, GROUP)
+            options[option.dest] = conf[GROUP][option.dest]
+    return plugin(connection_string, **options)
 
 
 def known_schemes() -> list[str]:
     """The schemes that installed plugins serve, sorted."""
-    plugins = stevedore.ExtensionManager(
+    plugins: stevedore.ExtensionManager[Any] = stevedore.ExtensionManager(
         NAMESPACE, on_load_failure_callback=lambda *_: None
     )
-    return sorted(
-        entry_point.name for entry_point in plugins.list_entry_points()
-    )
-
-
-def mask(connection_string: str) -> str:
-    """A connection string that may be shown: without its password."""
-    try:
-        url = urlsplit(connection_string)
-    except ValueError:
-        return "***"
-    userinfo, at, hosts = url.netloc.rpartition("@")
-    if not at:
-        return connection_string
-    user, colon, _ = userinfo.partition(":")
-    return url._replace(netloc=f"{user}{colon and ':***'}@{hosts}").geturl()
+    return sorted(each.name for each in plugins.list_entry_points())

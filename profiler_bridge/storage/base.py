@@ -21,7 +21,9 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
+
+from oslo_config import cfg
 
 from profiler_bridge import exceptions
 from profiler_bridge.notification import Notification
@@ -49,10 +51,19 @@ class Position(NamedTuple):
 class Storage(abc.ABC):
     """Where notifications are kept.
 
+    A plugin's constructor takes a connection string, and by name each of its
+    options. It raises :class:`ConfigurationError` for what it cannot use.
     Constructors do no I/O. Methods that do raise :class:`StorageUnavailable`
     where the same call may succeed later, and :class:`StorageMisconfigured`
-    where somebody has to change something first.
+    where somebody has to change something first. ``str()`` of a storage is
+    its connection string without passwords.
     """
+
+    #: Options that the plugin reads from [osprofiler], and no other does.
+    OPTS: ClassVar[Sequence[cfg.Opt]] = ()
+
+    @abc.abstractmethod
+    def __str__(self) -> str: ...
 
     def prepare(self) -> None:
         """Make what writing needs, such as tables; do nothing if it is there.

@@ -323,7 +323,7 @@ class SQLAlchemyStorage(Storage):
 
     def _try_to_insert(self, connection: sa.Connection) -> None:
         """Insert into each table, and take it back."""
-        nobody = {
+        nobody: dict[sa.Table, dict[str, Any]] = {
             NOTIFICATIONS: {"digest": 0, "payload": "{}"},
             SUMMARIES: {"digest": 0, "summary": "{}"},
             INDEX: {"term": 0, "started": 0},
