@@ -61,9 +61,7 @@ def get_storage(
             "the connection string has no scheme, such as mysql+pymysql://"
         )
     try:
-        plugin: type[Storage] = stevedore.DriverManager(
-            NAMESPACE, scheme
-        ).driver
+        plugin = _load(scheme)
     except NoMatches:
         raise exceptions.ConfigurationError(
             f"no storage plugin for {scheme}://; there are"
@@ -79,7 +77,13 @@ def get_storage(
         if conf is not None:
             conf.register_opt(option, GROUP)
             options[option.dest] = conf[GROUP][option.dest]
-    return plugin(connection_string, **options)
+    storage: Storage = plugin(connection_string, **options)
+    return storage
+
+
+def _load(scheme: str) -> Any:
+    """The plugin's class: a :class:`Storage`, whose options we do not know."""
+    return stevedore.DriverManager(NAMESPACE, scheme).driver
 
 
 def known_schemes() -> list[str]:

@@ -65,7 +65,7 @@ class Storage(abc.ABC):
     @abc.abstractmethod
     def __str__(self) -> str: ...
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most storages need nothing
         """Make what writing needs, such as tables; do nothing if it is there.
 
         Several processes may do this at once.

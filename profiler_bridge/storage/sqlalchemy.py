@@ -108,7 +108,8 @@ class SQLAlchemyStorage(Storage):
             )
         except ModuleNotFoundError as error:
             raise exceptions.ConfigurationError(
-                f"the database driver {error.name} is not installed"
+                f"the database driver {error.name} is not installed; for"
+                " PostgreSQL: pip install 'profiler_bridge[postgresql]'"
             ) from None
         except (sa.exc.ArgumentError, ValueError, TypeError) as error:
             raise exceptions.ConfigurationError(
@@ -174,7 +175,10 @@ class SQLAlchemyStorage(Storage):
                         if rows:
                             connection.execute(
                                 self._insert[table],
-                                [dict(zip(names, row)) for row in rows],
+                                [
+                                    dict(zip(names, row, strict=True))
+                                    for row in rows
+                                ],
                             )
                 return
             except _Deadlock:
