@@ -17,13 +17,10 @@ port; close(), which is also what leaving a ``with`` block does, removes it.
 """
 
 import atexit
-from collections.abc import Callable
 import contextlib
-import glob
 import itertools
 import json
 import os
-from pathlib import Path
 import pwd
 import random
 import re
@@ -34,16 +31,26 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self
-import urllib.parse
+from urllib.parse import quote
 
-import amqp
 import psycopg
 import pymysql
 import redis
+from kombu.transport import pyamqp
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 # Servers are often in sbin folders, which a plain user's PATH leaves out.
 PATH = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
+
+# Below the ports the system gives to outgoing connections: one of these could
+# take a server's port while it is down, and even a client that tries to reach
+# the server could then connect to itself. SystemRandom, as parallel runs of
+# the tests may have seeded the usual generator alike.
+_ports = iter(random.SystemRandom().sample(range(10000, 16000), 6000))
 
 
 class ServerMissing(Exception):
@@ -52,22 +59,14 @@ class ServerMissing(Exception):
 
 def find(package: str, *names: str, folders: str = "") -> str:
     """Return the first program found, in the newest folder or in PATH."""
-    found = glob.glob(folders)
-    found.sort(key=lambda f: [int(n) for n in re.findall(r"\d+", f)])
+    found = [str(path) for path in Path("/").glob(folders or "nowhere")]
+    found.sort(key=lambda path: [int(n) for n in re.findall(r"\d+", path)])
     for path in [*reversed(found), PATH]:
         for name in names:
             if program := shutil.which(name, path=path):
                 return program
-    raise ServerMissing(
-        f"{names[0]} is not installed (Debian package: {package})"
-    )
-
-
-# Below the ports the system gives to outgoing connections: one of these could
-# take a server's port while it is down, and even a client that tries to reach
-# the server could then connect to itself. Not in the order of the random
-# module's own generator, which parallel test runs may have seeded alike.
-_ports = iter(random.SystemRandom().sample(range(10000, 16000), 6000))
+    message = f"{names[0]} is not installed (Debian package: {package})"
+    raise ServerMissing(message)
 
 
 def free_port() -> int:
@@ -92,29 +91,38 @@ def wait_until(check: Callable[[], object], timeout: float) -> bool:
 def _processes() -> dict[int, tuple[int, int]]:
     """Return the parent and the process group of each live process."""
     found = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+            text = path.read_text(errors="replace")
             # After the program's name, in brackets, which may hold anything.
             state, parent, group = text.rpartition(")")[2].split()[:3]
             if state not in "ZX":
-                found[int(pid)] = int(parent), int(group)
+                found[int(path.parent.name)] = int(parent), int(group)
     return found
 
 
-_open: list["Server"] = []
+class Startable:
+    """What the ``with`` statement starts, and closes at its end."""
+
+    def start(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
 
-@atexit.register
-def _close_all() -> None:
-    for server in _open[:]:
-        # A forked child must not end its parent's servers.
-        if server.owner == os.getpid():
-            server.kill()
-            server.close()
-
-
-class Server:
+class Server(Startable):
     """A server process with a folder for all that it writes."""
 
     start_timeout = 60
@@ -133,10 +141,10 @@ class Server:
         self.socket = self.folder / "socket"
         self.port = free_port()
         self.paused = False
-        self.owner = os.getpid()
+        self._owner = os.getpid()
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
-        _open.append(self)
+        atexit.register(self._at_exit)
 
     def command(self) -> list[str]:
         raise NotImplementedError
@@ -166,7 +174,7 @@ class Server:
                 shutil.chown(self.folder, self.user)
                 shutil.chown(self.data, self.user)
             self.prepare()
-        with open(self.log, "ab") as log:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command(), stdout=log, stderr=log, **self._options()
             )
@@ -177,9 +185,8 @@ class Server:
                     return self.check()
                 except Exception as exc:
                     if not self.running or time.monotonic() > deadline:
-                        raise RuntimeError(
-                            f"{self.name} did not start:\n{self.tail()}"
-                        ) from exc
+                        message = f"{self.name} did not start:\n{self.tail()}"
+                        raise RuntimeError(message) from exc
                 time.sleep(0.05)
         except BaseException:
             self.kill()
@@ -219,19 +226,7 @@ class Server:
         """Stop and forget the data."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
-        if self in _open:
-            _open.remove(self)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
+        atexit.unregister(self._at_exit)
 
     def tail(self) -> str:
         """Return the end of the log."""
@@ -246,7 +241,7 @@ class Server:
         if done.returncode:
             output = (done.stdout + done.stderr).decode(errors="replace")
             raise RuntimeError(f"{command} failed:\n{output}")
-        return done.stdout.decode()
+        return str(done.stdout, "utf-8")
 
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {
@@ -261,17 +256,14 @@ class Server:
         return options
 
     def _family(self) -> list[int]:
-        """Return the server's process group and all which that started.
+        """Return the server's process group and all that it started.
 
-        Some servers' children have sessions and groups of their own.
+        Some servers give their children sessions and groups of their own.
         """
-        if self._process is None:
-            return []
-        family, processes = [], _processes()
-        for pid, (_, group) in processes.items():
-            if group == self._process.pid:
-                family.append(pid)
-        for member in family:
+        assert self._process is not None
+        processes, group = _processes(), self._process.pid
+        family = [pid for pid, ids in processes.items() if ids[1] == group]
+        for member in family:  # Which grows meanwhile.
             for pid, (parent, _) in processes.items():
                 if parent == member and pid not in family:
                     family.append(pid)
@@ -285,14 +277,22 @@ class Server:
     def _end(self, family: list[int], *numbers: int) -> None:
         """Send the signals, one after the other, until all have ended."""
         assert self._process is not None
+
+        def alive() -> list[int]:
+            return [pid for pid in _processes() if pid in family]
+
         for number in numbers:
-            alive = [pid for pid in family if pid in _processes()]
-            self._signal(number, alive)
-            if wait_until(lambda: not _processes().keys() & alive, 5):
+            self._signal(number, alive())
+            if wait_until(lambda: not alive(), 5):
                 break
         self._process.wait(5)
         self._process = None
         self.paused = False
+
+    def _at_exit(self) -> None:
+        # Unless in a forked child, which must leave its parent's servers be.
+        if self._owner == os.getpid():
+            self.close()
 
 
 class RabbitMQ(Server):
@@ -301,7 +301,7 @@ class RabbitMQ(Server):
     def __init__(self) -> None:
         # Debian's program in PATH would change to another user.
         package = "rabbitmq-server"
-        folders = "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin"
+        folders = "usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin"
         self.program = find(package, "rabbitmq-server", folders=folders)
         self.ctl_program = find(package, "rabbitmqctl", folders=folders)
         self.epmd = find("erlang-base", "epmd")
@@ -314,34 +314,30 @@ class RabbitMQ(Server):
         return f"rabbit://guest:guest@127.0.0.1:{self.port}/"
 
     def command(self) -> list[str]:
-        # Erlang's name service is ours as well, for it to end with the broker.
-        script = 'trap "" TERM; "$1" & trap - TERM; exec "$0"'
-        return ["sh", "-c", script, self.program, self.epmd]
+        # Erlang's name service is ours as well, so that it ends with us.
+        return ["sh", "-c", '"$1" & exec "$0"', self.program, self.epmd]
 
     def environment(self) -> dict[str, str]:
         loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
-        settings = {
-            "ADVANCED_CONFIG_FILE": self.folder / "advanced.config",
-            "CONFIG_FILE": self.folder / "rabbitmq.conf",
-            "CONFIG_FILES": self.folder / "conf.d",
-            "CONF_ENV_FILE": self.folder / "rabbitmq-env.conf",
-            # Any free port, instead of one of ten fixed ones.
-            "CTL_DIST_PORT_MIN": 0,
-            "CTL_DIST_PORT_MAX": 0,
-            "DIST_PORT": self.dist_port,
-            "ENABLED_PLUGINS_FILE": self.folder / "enabled_plugins",
-            "LOGS": "-",
-            "LOG_BASE": self.folder,
-            "MNESIA_BASE": self.data,
-            "NODENAME": f"test{self.port}@localhost",
-            "NODE_IP_ADDRESS": "127.0.0.1",
-            "NODE_PORT": self.port,
-        }
         return super().environment() | {
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self.epmd_port),
             "ERL_FLAGS": f"-start_epmd false {loopback}",
-            **{f"RABBITMQ_{key}": str(settings[key]) for key in settings},
+            "RABBITMQ_ADVANCED_CONFIG_FILE": f"{self.folder}/advanced.config",
+            "RABBITMQ_CONFIG_FILE": f"{self.folder}/rabbitmq.conf",
+            "RABBITMQ_CONFIG_FILES": f"{self.folder}/conf.d",
+            "RABBITMQ_CONF_ENV_FILE": f"{self.folder}/rabbitmq-env.conf",
+            # Any free port, instead of one of ten fixed ones.
+            "RABBITMQ_CTL_DIST_PORT_MIN": "0",
+            "RABBITMQ_CTL_DIST_PORT_MAX": "0",
+            "RABBITMQ_DIST_PORT": str(self.dist_port),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{self.folder}/enabled_plugins",
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_LOG_BASE": str(self.folder),
+            "RABBITMQ_MNESIA_BASE": str(self.data),
+            "RABBITMQ_NODENAME": f"test{self.port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
         }
 
     def prepare(self) -> None:
@@ -357,21 +353,21 @@ class RabbitMQ(Server):
         self._connect("/").close()
 
     def _connect(self, vhost: str) -> Any:
-        # Not through kombu, which would wait between its attempts.
+        # Not through kombu's own class, which waits between its attempts.
         host = f"127.0.0.1:{self.port}"
-        connection = amqp.Connection(host, virtual_host=vhost, read_timeout=30)
-        connection.connect()
-        return connection
+        link = pyamqp.Connection(host, virtual_host=vhost, read_timeout=30)
+        link.connect()
+        return link
 
     def ctl(self, *args: str) -> str:
         """Run rabbitmqctl for this server."""
         return self.run(self.ctl_program, *args)
 
-    def queue_depth(self, queue: str, url: str | None = None) -> int:
+    def queue_depth(self, queue: str, url: str = "") -> int:
         """Return how many messages wait in a queue, by default of vhost /."""
-        vhost = (url or "").removeprefix(self.transport_url) or "/"
-        with self._connect(vhost) as connection:
-            reply = connection.channel().queue_declare(queue, passive=True)
+        vhost = url.removeprefix(self.transport_url) or "/"
+        with self._connect(vhost) as link:
+            reply = link.channel().queue_declare(queue, passive=True)
             return int(reply.message_count)
 
     def vhost(self) -> str:
@@ -380,14 +376,12 @@ class RabbitMQ(Server):
             # Many at once, as each call of rabbitmqctl takes long.
             names = [f"test{next(self._numbers)}" for _ in range(10)]
             rights = {"configure": ".*", "write": ".*", "read": ".*"}
-            definitions = {
-                "vhosts": [{"name": name} for name in names],
-                "permissions": [
-                    {"user": "guest", "vhost": name} | rights for name in names
-                ],
-            }
+            users = [{"user": "guest", "vhost": n} | rights for n in names]
+            vhosts = [{"name": name} for name in names]
             path = self.folder / "vhosts.json"
-            path.write_text(json.dumps(definitions))
+            path.write_text(
+                json.dumps({"vhosts": vhosts, "permissions": users})
+            )
             self.ctl("import_definitions", str(path))
             self._vhosts = names
         return self.transport_url + self._vhosts.pop(0)
@@ -400,6 +394,9 @@ class SQLServer(Server):
         """Connect with all rights, over the Unix socket."""
         raise NotImplementedError
 
+    def check(self) -> None:
+        self.connect(None).close()
+
     def execute(self, sql: str, db: str | None = None) -> list[Any]:
         """Run a statement with all rights, return its rows."""
         with contextlib.closing(self.connect(db)) as connection:
@@ -407,24 +404,12 @@ class SQLServer(Server):
             cursor.execute(sql)
             return list(cursor.fetchall()) if cursor.description else []
 
-    def check(self) -> None:
-        self.execute("SELECT 1")
-
     def _names(self) -> tuple[str, str, str, str]:
         """Return a new database, user, password and their part of a URL."""
-        number = next(self._numbers)
-        db, user, password = (
-            f"profiler_{number}",
-            f"u{number}",
-            f"p@ss w0rd/{number}",
-        )
-        quoted = urllib.parse.quote(password, safe="")
-        return (
-            db,
-            user,
-            password,
-            f"{user}:{quoted}@127.0.0.1:{self.port}/{db}",
-        )
+        n = next(self._numbers)
+        db, user, password = f"profiler_{n}", f"u{n}", f"p@ss w0rd/{n}"
+        login = f"{user}:{quote(password, safe='')}"
+        return db, user, password, f"{login}@127.0.0.1:{self.port}/{db}"
 
 
 class MariaDB(SQLServer):
@@ -435,32 +420,31 @@ class MariaDB(SQLServer):
         self.install = find(package, "mariadb-install-db", "mysql_install_db")
         super().__init__()
         self.extra = extra
-
-    def settings(self) -> list[str]:
-        return [
+        self.settings = [
             "--no-defaults",
             f"--datadir={self.data}",
             f"--tmpdir={self.folder}",
             "--innodb-buffer-pool-size=32M",
             "--innodb-log-file-size=8M",
             "--character-set-server=utf8mb4",
-            # Root has to say so.
-            *(["--user=root"] if os.geteuid() == 0 else []),
         ]
+        if os.geteuid() == 0:
+            self.settings.append("--user=root")
 
     def prepare(self) -> None:
         login = "--auth-root-authentication-method=normal"
-        self.run(self.install, *self.settings(), login, "--skip-test-db")
+        self.run(self.install, *self.settings, login, "--skip-test-db")
 
     def command(self) -> list[str]:
         return [
             self.program,
-            *self.settings(),
+            *self.settings,
             "--bind-address=127.0.0.1",
             f"--port={self.port}",
             f"--socket={self.socket}",
             f"--pid-file={self.folder}/pid",
             "--skip-log-bin",
+            # Also so that the accounts of localhost are for the socket only.
             "--skip-name-resolve",
             *self.extra,
         ]
@@ -488,7 +472,7 @@ class PostgreSQL(SQLServer):
     stop_signal = signal.SIGINT
 
     def __init__(self) -> None:
-        folders = "/usr/lib/postgresql/*/bin"
+        folders = "usr/lib/postgresql/*/bin"
         self.program = find("postgresql", "postgres", folders=folders)
         self.initdb = find("postgresql", "initdb", folders=folders)
         if os.geteuid() == 0:
@@ -511,7 +495,8 @@ class PostgreSQL(SQLServer):
     def command(self) -> list[str]:
         return [
             self.program,
-            f"--data_directory={self.data}",
+            "-D",
+            str(self.data),
             "--listen_addresses=127.0.0.1",
             f"--port={self.port}",
             f"--unix_socket_directories={self.folder}",
@@ -538,7 +523,21 @@ class PostgreSQL(SQLServer):
         return f"postgresql+psycopg://{url}"
 
 
+def _login(password: str | None) -> str:
+    """Return a password as in URLs."""
+    return "" if password is None else f":{quote(password, safe='')}@"
+
+
+def _secret(setting: str, password: str | None) -> list[str]:
+    """Return a password as in settings."""
+    return [] if password is None else [f"{setting} {json.dumps(password)}"]
+
+
 class Redis(Server):
+    # Short, as a replica ignores the first signal while it writes its first
+    # append-only file. The second one follows.
+    stop_timeout = 2
+
     def __init__(
         self,
         password: str | None = None,
@@ -548,49 +547,44 @@ class Redis(Server):
         self.program = find("redis-server", "redis-server")
         super().__init__()
         self.password = password
-        self.replicaof = replicaof
-        self.appendonly = appendonly
-
-    def settings(self) -> list[str]:
-        settings = [
+        self.settings = [
+            f"unixsocket {self.socket}",
             'save ""',
-            f"appendonly {'yes' if self.appendonly else 'no'}",
+            f"appendonly {'yes' if appendonly else 'no'}",
             "appendfsync everysec",
             "repl-diskless-sync-delay 0",
-        ]
-        if self.replicaof:
-            settings.append(f"replicaof 127.0.0.1 {self.replicaof.port}")
-        if self.password is not None:
             # Also for a master, which may come back as a replica.
-            settings.append(f"masterauth {json.dumps(self.password)}")
-        return settings
+            *_secret("masterauth", password),
+        ]
+        if replicaof:
+            self.settings.append(f"replicaof 127.0.0.1 {replicaof.port}")
 
     def prepare(self) -> None:
         # A file, as sentinels have servers write their changes to it.
         settings = [
             "bind 127.0.0.1",
             f"port {self.port}",
-            f"unixsocket {self.socket}",
             f"dir {self.data}",
-            *self.settings(),
+            *_secret("requirepass", self.password),
+            *self.settings,
         ]
-        if self.password is not None:
-            settings.append(f"requirepass {json.dumps(self.password)}")
         (self.folder / "redis.conf").write_text("\n".join(settings) + "\n")
 
     def command(self) -> list[str]:
-        return [self.program, str(self.folder / "redis.conf")]
+        return [self.program, f"{self.folder}/redis.conf"]
 
     def check(self) -> None:
         self.execute("PING")
 
-    def execute(self, *command: str | bytes | int | float) -> Any:
+    def execute(self, *command: str | bytes | float) -> Any:
         """Run a command, with text in the answer in place of bytes."""
         with redis.Redis(
+            host="127.0.0.1",
             port=self.port,
             password=self.password,
             decode_responses=True,
             socket_timeout=10,
+            retry=Retry(NoBackoff(), 0),
         ) as client:
             return client.execute_command(*command)
 
@@ -599,50 +593,39 @@ class Redis(Server):
         return self.url_for(0)
 
     def url_for(self, db: int) -> str:
-        login = _login(self.password)
-        return f"redis://{login}127.0.0.1:{self.port}/{db}"
-
-
-def _login(password: str | None) -> str:
-    if password is None:
-        return ""
-    return f":{urllib.parse.quote(password, safe='')}@"
+        return f"redis://{_login(self.password)}127.0.0.1:{self.port}/{db}"
 
 
 class Sentinel(Redis):
     """One of the processes of a SentinelGroup."""
 
-    def __init__(self, group: "SentinelGroup") -> None:
+    def __init__(self, group: "SentinelGroup", quorum: int) -> None:
         super().__init__(group.sentinel_password)
-        self.group = group
-
-    def settings(self) -> list[str]:
-        name, master = self.group.service_name, self.group.nodes[0]
-        quorum = len(self.group.sentinels) // 2 + 1
-        settings = [
-            f"sentinel monitor {name} 127.0.0.1 {master.port} {quorum}",
+        self.service_name = name = group.service_name
+        port = group.nodes[0].port
+        self.settings = [
+            f"sentinel monitor {name} 127.0.0.1 {port} {quorum}",
             f"sentinel down-after-milliseconds {name} 1000",
             f"sentinel failover-timeout {name} 3000",
             f"sentinel parallel-syncs {name} 1",
+            *_secret(f"sentinel auth-pass {name}", group.password),
+            *_secret("sentinel sentinel-pass", self.password),
         ]
-        if master.password is not None:
-            password = json.dumps(master.password)
-            settings.append(f"sentinel auth-pass {name} {password}")
-        if self.password is not None:
-            password = json.dumps(self.password)
-            settings.append(f"sentinel sentinel-pass {password}")
-        return settings
 
     def command(self) -> list[str]:
         return [*super().command(), "--sentinel"]
 
     def master_port(self) -> int:
         query = "SENTINEL GET-MASTER-ADDR-BY-NAME"
-        return int(self.execute(query, self.group.service_name)[1])
+        return int(self.execute(query, self.service_name)[1])
 
 
-class SentinelGroup:
-    """A Redis master and its replicas, watched by sentinels."""
+class SentinelGroup(Startable):
+    """A Redis master and its replicas, watched by sentinels.
+
+    No spaces or quotes in passwords: sentinels do not escape them when they
+    write their configuration, and could not start again.
+    """
 
     def __init__(
         self,
@@ -658,11 +641,8 @@ class SentinelGroup:
         first = Redis(password)
         others = [Redis(password, first) for _ in range(replicas)]
         self.nodes = [first, *others]
-        self.sentinels = [Sentinel(self) for _ in range(sentinels)]
-
-    @property
-    def servers(self) -> list[Redis]:
-        return [*self.nodes, *self.sentinels]
+        quorum = sentinels // 2 + 1
+        self.sentinels = [Sentinel(self, quorum) for _ in range(sentinels)]
 
     @property
     def url(self) -> str:
@@ -671,25 +651,25 @@ class SentinelGroup:
 
     def start(self) -> None:
         """Start what does not run, wait for all to know of each other."""
-        for server in self.servers:
+        for server in [*self.nodes, *self.sentinels]:
+            server.resume()
             if not server.running:
                 server.start()
         if not wait_until(self._complete, 60):
-            raise RuntimeError(f"no group:\n{self.sentinels[0].tail()}")
+            raise RuntimeError(f"incomplete:\n{self.sentinels[0].tail()}")
 
     def _complete(self) -> bool:
         master = self.master()
         for node in self.nodes:
-            state = node.execute("INFO", "replication")
-            if node is not master and state.get("master_link_status") != "up":
+            info = node.execute("INFO", "replication")
+            if node is not master and info.get("master_link_status") != "up":
                 return False
-        numbers = len(self.nodes) - 1, len(self.sentinels)
-        views = [s.execute("INFO", "sentinel") for s in self.sentinels]
-        return all(
-            (view["master0"]["slaves"], view["master0"]["sentinels"])
-            == numbers
-            for view in views
-        )
+        for sentinel in self.sentinels:
+            info = sentinel.execute("INFO", "sentinel")["master0"]
+            numbers = info["slaves"] + 1, info["sentinels"]
+            if numbers != (len(self.nodes), len(self.sentinels)):
+                return False
+        return True
 
     def master(self) -> Redis:
         """Return the server which most of the live sentinels name."""
@@ -716,20 +696,9 @@ class SentinelGroup:
 
     def stop(self) -> None:
         # The sentinels first, or they would begin a failover.
-        for server in reversed(self.servers):
+        for server in [*self.sentinels, *self.nodes]:
             server.stop()
 
     def close(self) -> None:
-        for server in reversed(self.servers):
+        for server in [*self.sentinels, *self.nodes]:
             server.close()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()

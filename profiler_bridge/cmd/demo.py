@@ -1,0 +1,180 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""profiler-bridge-demo: the whole way of a trace, on one machine, no servers.
+
+The bridge is the one that production runs; only the bus is oslo.messaging's
+in-process ``fake://``, and the storage a SQLite file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from oslo_config import cfg
+
+from profiler_bridge import config, exceptions, service, storage
+from profiler_bridge.query import TraceQuery
+
+CONFIG = """\
+[DEFAULT]
+transport_url = fake://
+
+[osprofiler]
+connection_string = sqlite:///{database}
+"""
+_WAIT = 10.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="profiler-bridge-demo",
+        description="Profile a small workload with osprofiler, bridge it into"
+        " a SQLite database, and report on it.",
+    )
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        default=Path("profiler-bridge-demo"),
+        help="where the database goes (default: %(default)s)",
+    )
+    args = parser.parse_args()
+    try:
+        return run(args.directory.absolute())
+    except ImportError as error:
+        print(
+            f"{error.name} is missing: pip install 'profiler_bridge[demo]'",
+            file=sys.stderr,
+        )
+    except (
+        exceptions.BridgeError,
+        subprocess.CalledProcessError,
+        OSError,
+    ) as error:
+        print(f"profiler-bridge-demo: {error}", file=sys.stderr)
+    return 1
+
+
+def run(directory: Path) -> int:
+    """Trace, bridge and report; print what a user can do next."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    database = directory / "traces.sqlite"
+    config_file = directory / "bridge.conf"
+    config_file.write_text(CONFIG.format(database=database))
+    conf = config.prepare([f"--config-file={config_file}"], storage, service)
+    transport = service.get_transport(conf)
+    traces = storage.get_storage(conf[storage.GROUP].connection_string, conf)
+
+    traces.prepare()
+    print("Starting the bridge: bus fake://, storage SQLite.")
+    bridge = service.Bridge(conf, transport, traces)
+    bridge.start()
+    print("Profiling two requests with osprofiler.\n")
+    base_ids = _profile_requests(conf)
+    end = time.monotonic() + _WAIT
+    while time.monotonic() < end:
+        stored = traces.list_traces(TraceQuery())
+        if {each.base_id for each in stored if each.complete} >= {*base_ids}:
+            break
+        time.sleep(0.1)
+    bridge.stop()
+
+    sys.stdout.flush()
+    report = [
+        os.path.relpath(Path(sys.argv[0]).with_name("profiler-bridge-report")),
+        f"--config-file={os.path.relpath(config_file)}",
+    ]
+    for command in (["list"], ["show", base_ids[0]]):
+        print("$", *report, *command, flush=True)
+        subprocess.run([*report, *command], check=True)  # noqa: S603 - ours
+        print()
+    print(f"The database is {database}")
+    print("Next, try:")
+    print(" ", *report, "show", base_ids[1])
+    print(
+        "and with transport_url set to your RabbitMQ in a configuration file:"
+        "\n  profiler-bridge --config-file /etc/profiler_bridge/bridge.conf"
+    )
+    return 0
+
+
+def _profile_requests(conf: cfg.ConfigOpts) -> list[str]:
+    """Two requests to a little web service, one of which fails.
+
+    :returns: the base_id of each, the good one first
+    """
+    import osprofiler.sqlalchemy
+    import sqlalchemy as sa
+    from osprofiler import notifier, profiler
+
+    notifier.set(
+        notifier.create(
+            "messaging://",
+            context={},
+            project="demo",
+            service="api",
+            host="localhost",
+            conf=conf,
+        )
+    )
+    engine = sa.create_engine("sqlite://")
+    osprofiler.sqlalchemy.add_tracing(sa, engine, "db")
+
+    def request(method: str, path: str) -> profiler.Trace:
+        return profiler.Trace(
+            "wsgi",
+            info={
+                "request": {
+                    "path": path,
+                    "query": "",
+                    "method": method,
+                    "scheme": "http",
+                }
+            },
+        )
+
+    @profiler.trace("rpc")  # type: ignore[untyped-decorator]
+    def build(server: int) -> None:
+        with engine.begin() as connection:
+            connection.execute(
+                sa.text("INSERT INTO servers VALUES (:id, 'bob')"),
+                {"id": server},
+            )
+
+    @profiler.trace("scheduler")  # type: ignore[untyped-decorator]
+    def schedule() -> None:
+        raise LookupError("No valid host was found.")
+
+    base_ids = []
+    base_ids.append(profiler.init("SECRET_KEY").get_base_id())
+    with request("POST", "/v2.1/servers"):
+        with engine.begin() as connection:
+            connection.execute(
+                sa.text("CREATE TABLE servers (id INTEGER, owner TEXT)")
+            )
+        for server in range(3):
+            build(server)
+    profiler.clean()
+
+    base_ids.append(profiler.init("SECRET_KEY").get_base_id())
+    try:
+        with request("POST", "/v2.1/servers"):
+            schedule()
+    except LookupError:
+        pass  # what the trace shows
+    profiler.clean()
+    return base_ids

@@ -1,0 +1,105 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The daemon as its user runs it: a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.servers import wait_until
+
+
+def script(name: str) -> str:
+    """The path of one of the project's commands."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def wait_for(
+    condition: Callable[[], object], what: str, seconds: float = 30
+) -> None:
+    """Look again and again, and fail when it does not come."""
+    if not wait_until(condition, seconds):
+        raise AssertionError(f"{what}: not within {seconds} s")
+
+
+class Daemon:
+    """``profiler-bridge`` with a configuration file of its own.
+
+    :param folder: for configuration and log
+    :param options: by section, what the file says
+    """
+
+    def __init__(
+        self, folder: Path, options: dict[str, dict[str, object]]
+    ) -> None:
+        self.config_file = folder / "bridge.conf"
+        self.log_file = folder / "bridge.log"
+        self.config_file.write_text(
+            "\n".join(
+                f"[{section}]\n"
+                + "".join(f"{key} = {value}\n" for key, value in pairs.items())
+                for section, pairs in options.items()
+            )
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    def start(self) -> None:
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    script("profiler-bridge"),
+                    f"--config-file={self.config_file}",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def terminate(self, seconds: float = 30) -> int:
+        """Send SIGTERM, and give the exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(seconds)
+
+    def kill(self) -> None:
+        """SIGKILL every process of the daemon, as a power cut would."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+        if exc is not None:
+            print(self.log)
