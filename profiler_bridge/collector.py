@@ -17,13 +17,16 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from oslo_log import log as logging
 
 from profiler_bridge import exceptions
+from profiler_bridge.exceptions import Reason
 from profiler_bridge.notification import Notification
+from profiler_bridge.set_aside import SetAside, SetAsideMessage, body_of
 from profiler_bridge.storage.base import Storage
 
 LOG = logging.getLogger(__name__)
@@ -35,6 +38,8 @@ LAST_PAUSE = 5.0
 # RabbitMQ closes a channel whose delivery is unacknowledged for 30 minutes
 # (consumer_timeout). Messages go back to the queue long before.
 HOLD = 600.0
+# Whoever sends nonsense sends a lot of it: say so every so many seconds.
+LOG_EVERY = 30.0
 
 
 class Incoming(Protocol):
@@ -46,74 +51,144 @@ class Incoming(Protocol):
 class Collector:
     """A dispatcher for oslo.messaging's batch listener.
 
-    A message is acknowledged when what it says is stored, or can never be
-    stored; it goes back to the queue when the storage stays away.
+    A message is acknowledged when what it says is stored or set aside; it
+    goes back to the queue when the storage stays away.
 
     :param storage: where notifications go
+    :param set_aside: where messages go that can never be stored
     """
 
     # osprofiler calls the notifier's info() and nothing else.
     supported_priorities = ("info",)
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, set_aside: SetAside) -> None:
         self._storage = storage
+        self._set_aside = set_aside
         self._prepared = False
         self._stopping = threading.Event()
+        self._unsaid: Counter[Reason] = Counter()
+        self._said = -LOG_EVERY
 
     def dispatch(self, incoming: Sequence[Incoming]) -> set[Incoming]:
         """Store a batch; wait for the storage if need be.
 
-        :returns: the messages to give back to the queue
+        :returns: the messages to give back to the queue: none, or all
         """
         valid = []
-        notifications = []
+        refused = []
         for each in incoming:
             try:
-                notifications.append(
-                    Notification.from_payload(each.message.get("payload"))
-                )
+                valid.append((_decode(each.message), each))
             except exceptions.InvalidNotification as error:
-                LOG.warning("Refused a notification: %s", error)
-            else:
-                valid.append(each)
-        if notifications and not self._store(notifications):
-            return set(valid)
-        return set()
+                refused.append(_refusal(each, error.reason, str(error)))
+        if self._store(valid, refused):
+            return set()
+        return set(incoming)
 
     def stop(self) -> None:
         """Wait for an unavailable storage no longer."""
         self._stopping.set()
 
-    def _store(self, notifications: Sequence[Notification]) -> bool:
-        """Write until it succeeds; False when it is time to give up."""
+    def _store(
+        self,
+        valid: list[tuple[Notification, Incoming]],
+        refused: list[SetAsideMessage],
+    ) -> bool:
+        """Try until it succeeds; False when it is time to give up."""
         waiting = False
         for pause in _pauses():
             try:
-                if not self._prepared:
-                    self._storage.prepare()
-                    self._prepared = True
-                self._storage.write(notifications)
-            except exceptions.NotificationsRejected as error:
-                for _, reason in error.rejected:
-                    LOG.warning("Refused a notification: %s", reason)
+                self._write(valid, refused)
             except exceptions.StorageError as error:
-                self._prepared = False
+                problem = str(error)
+            except Exception as error:
+                # A plugin's bug, perhaps met by one message only. To raise
+                # would send the batch round and round without a pause.
+                problem = f"{type(error).__name__}: {error}"
                 if not waiting:
-                    LOG.error("Waiting for the storage: %s", error)
-                    waiting = True
-                if self._stopping.wait(pause):
-                    return False
-                continue
-            if waiting:
-                LOG.info("The storage is back")
-            return True
+                    LOG.exception("The storage plugin failed")
+            else:
+                if waiting:
+                    LOG.info("The storage is back")
+                return True
+            self._prepared = False
+            if not waiting:
+                LOG.error("Waiting for the storage: %s", problem)
+                waiting = True
+            if self._stopping.wait(pause):
+                break
         LOG.warning(
-            "Giving %d messages back to the queue: the storage was away for"
-            " %d s",
-            len(notifications),
-            HOLD,
+            "Giving %d messages back to the queue, not stored",
+            len(valid) + len(refused),
         )
         return False
+
+    def _write(
+        self,
+        valid: list[tuple[Notification, Incoming]],
+        refused: list[SetAsideMessage],
+    ) -> None:
+        if not self._prepared:
+            self._storage.prepare()
+            self._prepared = True
+        rejected: list[SetAsideMessage] = []
+        try:
+            if valid:
+                self._storage.write([each for each, _ in valid])
+        except exceptions.NotificationsRejected as error:
+            incoming = {id(each): message for each, message in valid}
+            rejected.extend(
+                _refusal(incoming[id(each)], Reason.STORAGE_REFUSED, reason)
+                for each, reason in error.rejected
+            )
+        if refused or rejected:
+            gone = self._set_aside.add([*refused, *rejected])
+            self._say([*refused, *rejected], gone)
+
+    def _say(self, messages: list[SetAsideMessage], gone: int) -> None:
+        self._unsaid.update(each.reason for each in messages)
+        if gone:
+            LOG.error(
+                "The set-aside file is full: its %d oldest messages are lost",
+                gone,
+            )
+        now = time.monotonic()
+        if now - self._said >= LOG_EVERY:
+            LOG.warning(
+                "Set aside %d messages (%s); see"
+                " 'profiler-bridge-manage set-aside list'",
+                self._unsaid.total(),
+                ", ".join(f"{key}: {n}" for key, n in self._unsaid.items()),
+            )
+            self._unsaid.clear()
+            self._said = now
+
+
+def _decode(message: object) -> Notification:
+    if not isinstance(message, dict):
+        raise exceptions.InvalidNotification(
+            Reason.NOT_AN_OBJECT, "the message is not an object"
+        )
+    return Notification.from_payload(message.get("payload"))
+
+
+def _refusal(
+    incoming: Incoming, reason: Reason, detail: str
+) -> SetAsideMessage:
+    message = incoming.message
+    source = (
+        [message.get("publisher_id"), message.get("event_type")]
+        if isinstance(message, dict)
+        else []
+    )
+    return SetAsideMessage(
+        reason,
+        detail,
+        " ".join(
+            ascii(each)[1:-1] for each in source if isinstance(each, str)
+        ),
+        body_of(message),
+    )
 
 
 def _pauses() -> Iterator[float]:

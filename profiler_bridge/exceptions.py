@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,25 @@ class ConfigurationError(BridgeError):
     """An option is missing or cannot be understood."""
 
 
+class Reason(enum.StrEnum):
+    """Why a notification is set aside; documented for operators."""
+
+    NOT_AN_OBJECT = "not-an-object"
+    MISSING_FIELD = "missing-field"
+    WRONG_TYPE = "wrong-type"
+    BAD_ID = "bad-id"
+    BAD_NAME = "bad-name"
+    BAD_TIMESTAMP = "bad-timestamp"
+    NOT_ENCODABLE = "not-encodable"
+    STORAGE_REFUSED = "storage-refused"
+
+
 class InvalidNotification(BridgeError):
     """A payload is no notification; the message says what is wrong."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
 
 
 class TraceNotFound(BridgeError):

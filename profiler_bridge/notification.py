@@ -23,6 +23,7 @@ from hashlib import blake2b
 from typing import Any, Self
 
 from profiler_bridge import exceptions
+from profiler_bridge.exceptions import Reason
 
 START = "start"
 STOP = "stop"
@@ -84,7 +85,7 @@ class Notification:
             payload = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise exceptions.InvalidNotification(
-                f"is not JSON: {error}"
+                Reason.NOT_AN_OBJECT, f"is not JSON: {error}"
             ) from None
         return cls._checked(payload, text)
 
@@ -92,7 +93,8 @@ class Notification:
     def _checked(cls, payload: object, text: str | None) -> Self:
         if not isinstance(payload, dict):
             raise exceptions.InvalidNotification(
-                f"payload is {_kind(payload)}, not an object"
+                Reason.NOT_AN_OBJECT,
+                f"payload is {_kind(payload)}, not an object",
             )
         base_id = _field(payload, "base_id")
         trace_id = _field(payload, "trace_id")
@@ -104,31 +106,34 @@ class Notification:
         ):
             if not _is_id(value):
                 raise exceptions.InvalidNotification(
-                    f"{field} is not a UUID: {_shown(value)}"
+                    Reason.BAD_ID, f"{field} is not a UUID: {_shown(value)}"
                 )
         full_name = _field(payload, "name")
         name, _, phase = full_name.rpartition("-")
         if not name or phase not in (START, STOP):
             raise exceptions.InvalidNotification(
-                f"name does not end in -start or -stop: {_shown(full_name)}"
+                Reason.BAD_NAME,
+                f"name does not end in -start or -stop: {_shown(full_name)}",
             )
         timestamp = parse_timestamp(_field(payload, "timestamp"))
         for field in ("project", "service"):
             optional = payload.get(field)
             if optional is not None and not isinstance(optional, str):
                 raise exceptions.InvalidNotification(
-                    f"{field} is {_kind(optional)}, not a string"
+                    Reason.WRONG_TYPE,
+                    f"{field} is {_kind(optional)}, not a string",
                 )
         if not isinstance(payload.get("info", {}), dict):
             raise exceptions.InvalidNotification(
-                f"info is {_kind(payload['info'])}, not an object"
+                Reason.WRONG_TYPE,
+                f"info is {_kind(payload['info'])}, not an object",
             )
         if text is None:
             try:
                 text = _encode(payload)
             except (TypeError, ValueError, RecursionError) as error:
                 raise exceptions.InvalidNotification(
-                    f"cannot be encoded as JSON: {error}"
+                    Reason.NOT_ENCODABLE, f"cannot be encoded as JSON: {error}"
                 ) from None
         return cls(
             base_id,
@@ -215,7 +220,8 @@ def parse_timestamp(value: str) -> int:
                 delta.days * 86400 + delta.seconds
             ) * 1_000_000 + delta.microseconds
     raise exceptions.InvalidNotification(
-        f"timestamp is not like 2026-01-31T23:59:59.123456: {_shown(value)}"
+        Reason.BAD_TIMESTAMP,
+        f"timestamp is not like 2026-01-31T23:59:59.123456: {_shown(value)}",
     )
 
 
@@ -229,10 +235,12 @@ def _field(payload: Mapping[str, Any], field: str) -> str:
     try:
         value = payload[field]
     except KeyError:
-        raise exceptions.InvalidNotification(f"{field} is missing") from None
+        raise exceptions.InvalidNotification(
+            Reason.MISSING_FIELD, f"{field} is missing"
+        ) from None
     if not isinstance(value, str):
         raise exceptions.InvalidNotification(
-            f"{field} is {_kind(value)}, not a string"
+            Reason.WRONG_TYPE, f"{field} is {_kind(value)}, not a string"
         )
     return value
 

@@ -27,6 +27,7 @@ from oslo_log import log as logging
 from profiler_bridge import exceptions
 from profiler_bridge import storage as storages
 from profiler_bridge.collector import Collector
+from profiler_bridge.set_aside import SetAside
 from profiler_bridge.storage.base import Storage
 
 with warnings.catch_warnings():
@@ -149,7 +150,7 @@ class Bridge:
         self, conf: cfg.ConfigOpts, transport: Any, storage: Storage
     ) -> None:
         self._storage = storage
-        self._collector = Collector(storage)
+        self._collector = Collector(storage, SetAside.from_conf(conf))
         self._listener = Listener(
             transport,
             [
@@ -209,6 +210,7 @@ def run(conf: cfg.ConfigOpts) -> None:
     storage = storages.get_storage(
         conf[storages.GROUP].connection_string, conf
     )
+    SetAside.from_conf(conf).prepare()
     get_transport(conf).cleanup()
     try:
         storage.prepare()

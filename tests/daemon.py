@@ -51,11 +51,13 @@ class Daemon:
     ) -> None:
         self.config_file = folder / "bridge.conf"
         self.log_file = folder / "bridge.log"
+        self.set_aside = folder / "set-aside.sqlite"
+        bridge = {"set_aside": self.set_aside, **options.pop("bridge", {})}
         self.config_file.write_text(
             "\n".join(
                 f"[{section}]\n"
                 + "".join(f"{key} = {value}\n" for key, value in pairs.items())
-                for section, pairs in options.items()
+                for section, pairs in (options | {"bridge": bridge}).items()
             )
         )
         self.process: subprocess.Popen[bytes] | None = None

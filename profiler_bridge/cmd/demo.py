@@ -27,7 +27,7 @@ from pathlib import Path
 
 from oslo_config import cfg
 
-from profiler_bridge import config, exceptions, service, storage
+from profiler_bridge import config, exceptions, service, set_aside, storage
 from profiler_bridge.query import TraceQuery
 
 CONFIG = """\
@@ -36,6 +36,9 @@ transport_url = fake://
 
 [osprofiler]
 connection_string = sqlite:///{database}
+
+[bridge]
+set_aside = {directory}/set-aside.sqlite
 """
 _WAIT = 10.0
 
@@ -74,8 +77,12 @@ def run(directory: Path) -> int:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = directory / "traces.sqlite"
     config_file = directory / "bridge.conf"
-    config_file.write_text(CONFIG.format(database=database))
-    conf = config.prepare([f"--config-file={config_file}"], storage, service)
+    config_file.write_text(
+        CONFIG.format(database=database, directory=directory)
+    )
+    conf = config.prepare(
+        [f"--config-file={config_file}"], storage, service, set_aside
+    )
     transport = service.get_transport(conf)
     traces = storage.get_storage(conf[storage.GROUP].connection_string, conf)
 

@@ -15,88 +15,18 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Sequence
-from importlib import metadata
-from typing import Any, cast
+from typing import Any
 
-from cliff.app import App
 from cliff.columns import FormattableColumn
-from cliff.command import Command
-from cliff.commandmanager import CommandManager
 from cliff.lister import Lister
 
-from profiler_bridge import config, report
-from profiler_bridge import storage as storages
+from profiler_bridge import report
+from profiler_bridge.cmd.app import BridgeApp, BridgeCommand
 from profiler_bridge.notification import format_timestamp
 from profiler_bridge.query import DEFAULT_LIMIT, TraceQuery, TraceSummary
 from profiler_bridge.report.text import milliseconds, printable
-from profiler_bridge.storage.base import Storage
-
-# The name that the osprofiler command reads too.
-ENVIRONMENT = "OSPROFILER_CONNECTION_STRING"
-
-
-class ReportApp(App):
-    """The options that all commands share, and the storage they read."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            description="Reports from the traces that profiler-bridge stored.",
-            version=metadata.version(config.PROJECT),
-            command_manager=CommandManager("profiler_bridge.report"),
-            deferred_help=True,
-        )
-        self.storage: Storage
-
-    def build_option_parser(
-        self, *args: Any, **kwargs: Any
-    ) -> argparse.ArgumentParser:
-        parser = super().build_option_parser(*args, **kwargs)
-        parser.add_argument(
-            "--config-file",
-            action="append",
-            metavar="PATH",
-            default=[],
-            help="the daemon's configuration file; may be repeated",
-        )
-        parser.add_argument(
-            "--connection-string",
-            metavar="URL",
-            default=os.environ.get(ENVIRONMENT),
-            help="the storage to read, instead of the one in the"
-            f" configuration file; env[{ENVIRONMENT}]",
-        )
-        return parser
-
-    def prepare_to_run_command(self, cmd: Command) -> None:
-        if not isinstance(cmd, StorageCommand):
-            return
-        files = [f"--config-file={path}" for path in self.options.config_file]
-        conf = config.prepare(files, storages)
-        self.storage = storages.get_storage(
-            self.options.connection_string
-            or conf[storages.GROUP].connection_string,
-            conf,
-        )
-
-    def clean_up(
-        self, cmd: Command, result: int, err: BaseException | None
-    ) -> None:
-        if hasattr(self, "storage"):
-            self.storage.close()
-
-    def interact(self) -> None:
-        self.parser.print_help(self.stderr)
-
-
-class StorageCommand(Command):
-    """A command that reads the storage."""
-
-    @property
-    def storage(self) -> Storage:
-        return cast(ReportApp, self.app).storage
 
 
 class _Printable(FormattableColumn[str]):
@@ -106,7 +36,7 @@ class _Printable(FormattableColumn[str]):
         return printable(self._value)
 
 
-class List(StorageCommand, Lister):
+class List(BridgeCommand, Lister):
     """List traces, the newest first"""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -143,7 +73,7 @@ class List(StorageCommand, Lister):
         )
 
 
-class Show(StorageCommand):
+class Show(BridgeCommand):
     """Show a trace as a tree, or as osprofiler's JSON"""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -185,4 +115,7 @@ def _positive(text: str) -> int:
 
 
 def main() -> int:
-    return ReportApp().run(sys.argv[1:])
+    return BridgeApp(
+        "profiler_bridge.report",
+        "Reports from the traces that profiler-bridge stored.",
+    ).run(sys.argv[1:])

@@ -134,6 +134,28 @@ class SQLAlchemyStorage(Storage):
         return sa.insert(table).prefix_with("IGNORE")
 
     def write(self, notifications: Sequence[Notification]) -> None:
+        rejected: list[tuple[Notification, str]] = []
+        self._write_or_halve(notifications, rejected)
+        if rejected:
+            raise exceptions.NotificationsRejected(rejected)
+
+    def _write_or_halve(
+        self,
+        notifications: Sequence[Notification],
+        rejected: list[tuple[Notification, str]],
+    ) -> None:
+        """Write; where the database refuses, find what it refuses."""
+        try:
+            self._write(notifications)
+        except _Refused as error:
+            if len(notifications) == 1:
+                rejected.append((notifications[0], str(error)))
+                return
+            middle = len(notifications) // 2
+            for half in (notifications[:middle], notifications[middle:]):
+                self._write_or_halve(half, rejected)
+
+    def _write(self, notifications: Sequence[Notification]) -> None:
         rows = {
             (each.base_id, each.digest()): each.text for each in notifications
         }
@@ -391,6 +413,12 @@ class SQLAlchemyStorage(Storage):
         code = _code(error.orig)
         if code in _DEADLOCKS:
             raise _Deadlock(f"{self}: {what}") from error
+        if (
+            isinstance(error, sa.exc.DataError | sa.exc.IntegrityError)
+            or code in _REFUSALS
+            or str(code)[:2] in _REFUSAL_CLASSES
+        ):
+            raise _Refused(what) from error
         for known, advice in _ADVICE:
             if code in known or any(
                 isinstance(each, re.Pattern) and each.search(what)
@@ -406,9 +434,17 @@ class _Deadlock(exceptions.StorageUnavailable):
     """Two writers waited for each other, and this one gave way."""
 
 
+class _Refused(exceptions.StorageError):
+    """What was written is the trouble, and not the database."""
+
+
 # MySQL's error numbers, PostgreSQL's SQLSTATEs, SQLite's error names. While
 # it connects psycopg gives no SQLSTATE, so there the text has to do.
 _DEADLOCKS = frozenset({1213, 1205, "40P01", "40001"})
+# A packet too large, a trigger that objects, a value too large.
+_REFUSALS = frozenset({1153, 1644, "P0001", "SQLITE_TOOBIG"})
+# PostgreSQL: data exception, integrity violation, program limit exceeded.
+_REFUSAL_CLASSES = ("22", "23", "54")
 _ADVICE: tuple[tuple[frozenset[object], str], ...] = (
     (
         frozenset(

@@ -30,6 +30,7 @@ ROOMS = [
     "query",
     "report",
     "storage",
+    "set_aside",
     "collector",
     "service",
     "config",

@@ -1,0 +1,109 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What the commands of the console scripts share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from functools import cached_property
+from importlib import metadata
+from typing import Any, cast
+
+from cliff.app import App
+from cliff.command import Command
+from cliff.commandmanager import CommandManager
+from oslo_config import cfg
+
+from profiler_bridge import config, set_aside
+from profiler_bridge import storage as storages
+from profiler_bridge.storage.base import Storage
+
+# The name that the osprofiler command reads too.
+ENVIRONMENT = "OSPROFILER_CONNECTION_STRING"
+
+
+class BridgeApp(App):
+    """A console script with the options that all of its commands take.
+
+    :param namespace: the entry points that are its commands
+    :param description: what it is for
+    """
+
+    def __init__(self, namespace: str, description: str) -> None:
+        super().__init__(
+            description=description,
+            version=metadata.version(config.PROJECT),
+            command_manager=CommandManager(namespace),
+            deferred_help=True,
+        )
+
+    def build_option_parser(
+        self, *args: Any, **kwargs: Any
+    ) -> argparse.ArgumentParser:
+        parser = super().build_option_parser(*args, **kwargs)
+        parser.add_argument(
+            "--config-file",
+            action="append",
+            metavar="PATH",
+            default=[],
+            help="the daemon's configuration file; may be repeated",
+        )
+        parser.add_argument(
+            "--connection-string",
+            metavar="URL",
+            default=os.environ.get(ENVIRONMENT),
+            help="the storage, instead of the one in the configuration file;"
+            f" env[{ENVIRONMENT}]",
+        )
+        return parser
+
+    @cached_property
+    def conf(self) -> cfg.ConfigOpts:
+        """What the configuration files say of storages and set-aside file."""
+        return config.prepare(
+            [f"--config-file={path}" for path in self.options.config_file],
+            storages,
+            set_aside,
+        )
+
+    @cached_property
+    def storage(self) -> Storage:
+        """The storage that was asked for; nothing of it is read yet."""
+        return storages.get_storage(
+            self.options.connection_string
+            or self.conf[storages.GROUP].connection_string,
+            self.conf,
+        )
+
+    def clean_up(
+        self, cmd: Command, result: int, err: BaseException | None
+    ) -> None:
+        if "storage" in self.__dict__:
+            self.storage.close()
+
+    def interact(self) -> None:
+        """Without a command: say what there is."""
+        self.parser.print_help(self.stderr)
+
+
+class BridgeCommand(Command):
+    """A command of a :class:`BridgeApp`."""
+
+    @property
+    def storage(self) -> Storage:
+        return cast(BridgeApp, self.app).storage
+
+    @property
+    def conf(self) -> cfg.ConfigOpts:
+        return cast(BridgeApp, self.app).conf
