@@ -194,7 +194,7 @@ class SetAside:
         while self._used(connection) > self._limit:
             oldest = connection.execute(
                 "DELETE FROM set_aside WHERE id IN"
-                " (SELECT id FROM set_aside ORDER BY id LIMIT 100)"
+                " (SELECT id FROM set_aside ORDER BY id LIMIT 10)"
             ).rowcount
             if not oldest:
                 break
