@@ -70,6 +70,28 @@ class Span:
         """The class of the exception that ended it, if one did."""
         return None if self.stop is None else self.stop.exception
 
+    @property
+    def self_time(self) -> int | None:
+        """Microseconds in which none of its children ran.
+
+        Children that overlap count once, and only while the span itself ran:
+        what a cast started may go on for long. A child whose stop is missing
+        counts for nothing. None where the span's own duration is not known.
+        """
+        if self.start is None or self.stop is None:
+            return None
+        covered = 0
+        until = self.start.timestamp
+        for child in self.children:
+            if child.start is None or child.stop is None:
+                continue
+            begin = max(child.start.timestamp, until)
+            end = min(child.stop.timestamp, self.stop.timestamp)
+            if end > begin:
+                covered += end - begin
+                until = end
+        return self.stop.timestamp - self.start.timestamp - covered
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -80,6 +102,9 @@ class Verdict:
     :param orphans: spans whose parent is not in the trace
     :param cycles: rings of parents that had to be cut open
     :param duplicates: further starts or stops of a span, left out
+    :param skewed: spans that seem to start before their parent, or to stop
+        before they start: the clocks of two hosts disagree. What is missing
+        is not known by this, and times are shown as they were found.
     """
 
     unfinished: int = 0
@@ -87,6 +112,7 @@ class Verdict:
     orphans: int = 0
     cycles: int = 0
     duplicates: int = 0
+    skewed: int = 0
 
     @property
     def complete(self) -> bool:
@@ -104,6 +130,7 @@ class Verdict:
                 ("orphaned", self.orphans),
                 ("in a cycle of parents", self.cycles),
                 ("duplicate", self.duplicates),
+                ("with clocks that disagree", self.skewed),
             )
             if count
         ]
@@ -148,7 +175,22 @@ class Trace:
                 orphans=orphans,
                 cycles=cut,
                 duplicates=duplicates,
+                skewed=sum(_is_skewed(span, paired) for span in spans),
             ),
+        )
+
+    @property
+    def started(self) -> int:
+        """Its first notification, microseconds since 1970; 0 without any."""
+        return min(
+            (each.timestamp for each in self.notifications()), default=0
+        )
+
+    @property
+    def finished(self) -> int:
+        """Its last notification, microseconds since 1970; 0 without any."""
+        return max(
+            (each.timestamp for each in self.notifications()), default=0
         )
 
     def notifications(self) -> Iterator[Notification]:
@@ -190,6 +232,18 @@ def _pair(
         duplicates += known is not None and known.text != each.text
     by_start = sorted(spans.items(), key=lambda item: item[1].started)
     return dict(by_start), duplicates
+
+
+def _is_skewed(span: Span, spans: dict[str, Span]) -> bool:
+    if (span.duration or 0) < 0:
+        return True
+    parent = spans.get(span.parent_id)
+    return (
+        span.start is not None
+        and parent is not None
+        and parent.start is not None
+        and span.start.timestamp < parent.start.timestamp
+    )
 
 
 def _nest(base_id: str, spans: dict[str, Span]) -> tuple[list[Span], int]:

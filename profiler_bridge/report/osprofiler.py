@@ -35,11 +35,10 @@ def report(trace: Trace) -> dict[str, Any]:
     :returns: ``info``, ``children`` and ``stats``; for a trace without
         notifications the times are None and the rest is empty
     """
-    times = [each.timestamp for each in trace.notifications()]
     starts = [
         each.timestamp for each in trace.notifications() if each.phase == START
     ]
-    first = min(times, default=0)
+    first = trace.started
 
     def milliseconds(timestamp: int) -> int:
         return (timestamp - first) // 1000
@@ -64,7 +63,7 @@ def report(trace: Trace) -> dict[str, Any]:
         "info": {
             "name": "total",
             "started": 0,
-            "finished": milliseconds(max(times)) if times else None,
+            "finished": milliseconds(trace.finished) if trace.spans else None,
             "last_trace_started": (
                 milliseconds(max(starts)) if starts else None
             ),

@@ -27,7 +27,7 @@ _MAX_DETAIL = 100
 
 def render(trace: Trace) -> Iterator[str]:
     """Give a heading, then a line a span, parents first."""
-    started = min((span.started for span in trace.spans), default=0)
+    started = trace.started
     yield f"trace {trace.base_id}\n"
     yield (
         f"{format_timestamp(started)} UTC, {len(trace.spans)} spans:"

@@ -64,7 +64,8 @@ def rows(url: str, sql: str) -> list[Any]:
 
 class SQLConformance(StorageConformance):
     def raw_payloads(self, connection_string: str) -> list[Payload]:
-        return [json.loads(text) for (text,) in rows(connection_string, PAYLOADS)]
+        stored = rows(connection_string, PAYLOADS)
+        return [json.loads(text) for (text,) in stored]
 
 
 class TestSQLite(SQLConformance):
