@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import collections
 import threading
 import time
 import warnings
@@ -40,6 +41,8 @@ with warnings.catch_warnings():
     from oslo_messaging.notify.listener import BatchNotificationServer
 
 LOG = logging.getLogger(__name__)
+
+PROJECT = "profiler_bridge"
 
 GROUP = "bridge"
 OPTS: Sequence[cfg.Opt] = [
@@ -80,6 +83,13 @@ OPTS: Sequence[cfg.Opt] = [
         help="Store what has arrived after so many seconds, however little"
         " it is.",
     ),
+    cfg.BoolOpt(
+        "at_most_once",
+        default=False,
+        help="Go on with a bus that takes no message back, such as Kafka."
+        " Notifications in hand are lost then when the bridge or its storage"
+        " fails.",
+    ),
     cfg.IntOpt(
         "prefetch",
         default=1000,
@@ -94,15 +104,22 @@ _ACKNOWLEDGE_WITHIN = 0.3
 
 
 class Listener(BatchNotificationServer):  # type: ignore[misc]
-    """A batch listener whose last acknowledgements are sent.
+    """A batch listener that acknowledges every message that it took.
 
-    When it stops, oslo.messaging's RabbitMQ driver leaves them to a thread
-    that looks every millisecond, and closes the connection without asking
-    whether that thread had its turn. So give it time.
+    Two things in oslo.messaging's RabbitMQ driver (18.3) are in the way. It
+    drops a message whose id is among the last 16 without acknowledging it:
+    after a reconnect such messages stay with us for good. Storing twice does
+    no harm, so its memory is switched off. And when it stops, it leaves the
+    last acknowledgements to a thread that looks every millisecond, but closes
+    the connection without asking whether that thread had its turn. So give
+    it time.
     """
 
     def _create_listener(self) -> Any:
         listener = super()._create_listener()
+        driver: Any = getattr(listener, "_poll_style_listener", None)
+        if hasattr(driver, "msg_id_cache"):
+            driver.msg_id_cache.prev_msgids = collections.deque(maxlen=0)
         cleanup = listener.cleanup
 
         def acknowledge_and_cleanup() -> None:
@@ -128,7 +145,7 @@ def get_transport(conf: cfg.ConfigOpts) -> Any:
         "oslo_messaging_rabbit",
     )
     try:
-        return oslo_messaging.get_notification_transport(conf)
+        transport = oslo_messaging.get_notification_transport(conf)
     except (
         oslo_messaging.InvalidTransportURL,
         oslo_messaging.DriverLoadFailure,
@@ -136,6 +153,20 @@ def get_transport(conf: cfg.ConfigOpts) -> Any:
         raise exceptions.ConfigurationError(
             f"transport_url cannot be used: {error}"
         ) from None
+    try:
+        transport._require_driver_features(requeue=True)
+    except NotImplementedError:
+        if not conf[GROUP].at_most_once:
+            raise exceptions.ConfigurationError(
+                "this bus takes no message back: what is in hand when the"
+                " bridge or its storage fails is lost. To go on all the"
+                " same set at_most_once = true in [bridge]"
+            ) from None
+        LOG.warning(
+            "This bus takes no message back: each notification is stored at"
+            " most once, and lost when the bridge or its storage fails"
+        )
+    return transport
 
 
 class Bridge:
@@ -222,7 +253,15 @@ def run(conf: cfg.ConfigOpts) -> None:
     manager = cotyledon.ServiceManager(
         graceful_shutdown_timeout=_SHUTDOWN_TIMEOUT
     )
-    manager.add(Worker, workers=conf[GROUP].workers, args=(conf,))
+    workers = manager.add(Worker, conf[GROUP].workers, args=(conf,))
+
+    def reload() -> None:
+        """On SIGHUP: the workers that follow have the files' new options."""
+        conf.reload_config_files()
+        logging.setup(conf, PROJECT)
+        manager.reconfigure(workers, conf[GROUP].workers)
+
+    manager.register_hooks(on_reload=reload)
     manager.run()
 
 

@@ -26,7 +26,7 @@ from oslo_config import cfg
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    import oslo_messaging  # noqa: F401 - osprofiler's driver imports it
+    import oslo_messaging.opts
     from osprofiler import notifier, profiler
 
 QUEUE = "profiler.info"
@@ -34,29 +34,49 @@ QUEUE = "profiler.info"
 
 @contextmanager
 def osprofiler_to(
-    transport_url: str, project: str = "nova", service: str = "api"
-) -> Iterator[None]:
-    """Have osprofiler send what is profiled meanwhile to a bus."""
+    transport_url: str,
+    project: str = "nova",
+    service: str = "api",
+    durable: bool = False,
+) -> Iterator[list[dict[str, Any]]]:
+    """Have osprofiler send what is profiled meanwhile to a bus.
+
+    :returns: the payloads that the broker confirmed, as they grow
+    """
     conf = cfg.ConfigOpts()
     conf([], default_config_files=[], default_config_dirs=[])
+    for group, options in oslo_messaging.opts.list_opts():
+        conf.register_opts(options, group)
+    conf.set_override("amqp_durable_queues", durable, "oslo_messaging_rabbit")
     notifier.clear_notifier_cache()
-    notifier.set(
-        notifier.create(
-            "messaging://",
-            conf=conf,
-            context={},
-            transport_url=transport_url,
-            project=project,
-            service=service,
-            host="host",
-        )
+    notify = notifier.create(
+        "messaging://",
+        conf=conf,
+        context={},
+        transport_url=transport_url,
+        project=project,
+        service=service,
+        host="host",
     )
+    confirmed: list[dict[str, Any]] = []
+    transport = notify.__self__.transport
+    send = transport._send_notification
+
+    def send_and_note(
+        target: Any, ctxt: Any, message: Any, **kwargs: Any
+    ) -> None:
+        send(target, ctxt, message, **kwargs)
+        confirmed.append(message["payload"])
+
+    transport._send_notification = send_and_note
+    notifier.set(notify)
     try:
-        yield
+        yield confirmed
     finally:
         profiler.clean()
         notifier.set(lambda *_args, **_kwargs: None)
         notifier.clear_notifier_cache()
+        transport.cleanup()
 
 
 def envelope(payload: object) -> dict[str, Any]:

@@ -21,6 +21,32 @@ from typing import TypeVar
 import pytest
 
 from tests import servers
+from tests.chaos import table
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--chaos-seconds",
+        type=float,
+        default=3.0,
+        help="how long each fault of the chaos suite lasts",
+    )
+    parser.addoption(
+        "--chaos-seed", type=int, default=1, help="decides on its schedule"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[table.ROWS] = []
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if config.stash[table.ROWS]:
+        terminalreporter.section("chaos")
+        terminalreporter.write_line(table.render(config.stash[table.ROWS]))
+
 
 S = TypeVar("S", bound=servers.Startable)
 

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -84,6 +85,23 @@ class Daemon:
         assert self.process is not None
         self.process.terminate()
         return self.process.wait(seconds)
+
+    def workers(self) -> list[int]:
+        """The worker processes that there are at this moment."""
+        assert self.process is not None
+        children = []
+        # A thread's children are its own; cotyledon forks in one of its own.
+        for path in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                children += path.read_text().split()
+        return [int(child) for child in children]
+
+    def signal(self, name: str, pid: int | None = None) -> None:
+        """Signal the daemon, or one of its workers if it is still there."""
+        assert self.process is not None
+        number = signal.Signals[f"SIG{name}"]
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid or self.process.pid, number)
 
     def kill(self) -> None:
         """SIGKILL every process of the daemon, as a power cut would."""

@@ -90,6 +90,21 @@ _DEFAULT_DRIVERS = {
 # Databases differ in how many parameters one statement takes; SQLite's least
 # was 999.
 _CHUNK = 500
+# A server that hangs is away. None may keep a worker from SIGTERM for long
+# while it only waits for another writer of SQLite. Seconds; libpq's last one
+# milliseconds.
+_TIMEOUTS: dict[str, dict[str, int]] = {
+    "sqlite": {"timeout": 3},
+    "mysql": {"connect_timeout": 10, "read_timeout": 60, "write_timeout": 60},
+    "mariadb": {
+        "connect_timeout": 10,
+        "read_timeout": 60,
+        "write_timeout": 60,
+    },
+    "postgresql": {"connect_timeout": 10, "tcp_user_timeout": 60_000},
+}
+# What a statement of one row needs beside its payload, generously.
+_STATEMENT = 1024
 _DEADLOCK_TRIES = 10
 
 
@@ -103,8 +118,11 @@ class SQLAlchemyStorage(Storage):
     def __init__(self, connection_string: str) -> None:
         try:
             self._url = sa.make_url(connection_string)
+            url = _engine_url(self._url)
             self._engine = sa.create_engine(
-                _engine_url(self._url), pool_pre_ping=True
+                url,
+                pool_pre_ping=True,
+                connect_args=_TIMEOUTS[url.get_backend_name()],
             )
         except ModuleNotFoundError as error:
             raise exceptions.ConfigurationError(
@@ -116,6 +134,7 @@ class SQLAlchemyStorage(Storage):
                 f"the connection string cannot be used: {_line(error)}"
             ) from None
         self._dialect = self._engine.dialect.name
+        self._largest: int | None = None
         self._insert = {
             table: self._insert_if_new(table)
             for table in (NOTIFICATIONS, SUMMARIES, INDEX)
@@ -159,6 +178,7 @@ class SQLAlchemyStorage(Storage):
         rows = {
             (each.base_id, each.digest()): each.text for each in notifications
         }
+        self._refuse_too_large(rows.values())
         partials = partial_summaries(notifications)
         texts = {
             base_id: partial.to_text() for base_id, partial in partials.items()
@@ -187,6 +207,17 @@ class SQLAlchemyStorage(Storage):
                 for term in summary.terms()
             }
         self._store((INDEX, sorted(index)))
+
+    def _refuse_too_large(self, texts: Iterable[str]) -> None:
+        """Refuse what MySQL would answer by closing the connection."""
+        if self._largest is None:
+            return
+        for text in texts:
+            # Most are so small that nobody has to count what is escaped.
+            if 2 * len(text) > self._largest and (
+                len(text) + text.count('"') + text.count("\\") > self._largest
+            ):
+                raise _Refused("the payload exceeds max_allowed_packet")
 
     def _store(self, *inserts: tuple[sa.Table, list[tuple[Any, ...]]]) -> None:
         for tries_left in reversed(range(_DEADLOCK_TRIES)):
@@ -389,13 +420,18 @@ class SQLAlchemyStorage(Storage):
         return version
 
     def _check_server(self, connection: sa.Connection) -> None:
-        """Refuse servers from before JSON, which nobody tests against.
+        """Look what MySQL or MariaDB can do.
 
-        Payloads are JSON text; operators query them with JSON functions.
+        Servers from before JSON are refused: nobody tests against them, and
+        operators query the payloads with JSON functions.
         """
         dialect = connection.dialect
         if not isinstance(dialect, mysql.base.MySQLDialect):
             return
+        packet: int = connection.exec_driver_sql(
+            "SELECT @@max_allowed_packet"
+        ).scalar_one()
+        self._largest = packet - _STATEMENT
         name, oldest = (
             ("MariaDB", (10, 2))
             if dialect.is_mariadb
