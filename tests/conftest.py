@@ -32,6 +32,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how long each fault of the chaos suite lasts",
     )
     parser.addoption(
+        "--chaos-bodies",
+        type=int,
+        default=3000,
+        help="how many fuzzed messages the bridge gets",
+    )
+    parser.addoption(
         "--chaos-seed", type=int, default=1, help="decides on its schedule"
     )
 
