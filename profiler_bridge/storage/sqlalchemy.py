@@ -20,6 +20,7 @@ stands in several rows (see :mod:`profiler_bridge.query`).
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import random
 import re
@@ -347,6 +348,8 @@ class SQLAlchemyStorage(Storage):
             connection.exec_driver_sql("PRAGMA journal_mode = WAL")
 
     def _create_tables(self) -> None:
+        # It tells everybody about each of its own plugins.
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         # Imported here, for it is needed once in a database's life.
         import alembic.command
         import alembic.config
