@@ -28,8 +28,9 @@ from profiler_bridge.exceptions import Reason
 START = "start"
 STOP = "stop"
 
-# What osprofiler sends: uuid.uuid4() as text, with or without its dashes.
-_is_id = re.compile(
+#: Whether a text is an id as osprofiler makes them: uuid.uuid4() as text,
+#: with or without its dashes.
+is_id = re.compile(
     "[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}"
 ).fullmatch
 # osprofiler's "%Y-%m-%dT%H:%M:%S.%f", always UTC.
@@ -104,7 +105,7 @@ class Notification:
             ("trace_id", trace_id),
             ("parent_id", parent_id),
         ):
-            if not _is_id(value):
+            if not is_id(value):
                 raise exceptions.InvalidNotification(
                     Reason.BAD_ID, f"{field} is not a UUID: {_shown(value)}"
                 )

@@ -21,6 +21,7 @@ they were cut, or how often they were written.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -296,8 +297,10 @@ def summarize(
     base_id: str, partials: Iterable[PartialSummary]
 ) -> TraceSummary:
     """Merge one or more partial summaries of a trace."""
-    pieces = iter(partials)
-    whole = next(pieces)
-    for piece in pieces:
-        whole.merge(piece)
+    whole, *others = partials
+    if others:
+        sets = {field: set(getattr(whole, field)) for field in _SETS}
+        whole = dataclasses.replace(whole, **sets)
+    for each in others:
+        whole.merge(each)
     return whole.summary(base_id)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -34,6 +35,7 @@ from profiler_bridge.query import (
     summarize,
 )
 from profiler_bridge.report import osprofiler
+from profiler_bridge.report.text import printable
 from profiler_bridge.trace import Trace
 
 
@@ -143,7 +145,7 @@ class Storage(abc.ABC):
         notifications = self.notifications(base_id)
         if not notifications:
             raise exceptions.TraceNotFound(
-                f"trace {base_id} is not in this storage"
+                f"trace {printable(base_id)} is not in this storage"
             )
         return Trace.build(base_id, notifications)
 
@@ -160,13 +162,8 @@ class Storage(abc.ABC):
         :returns: at most ``query.limit``; empty when none matches
         :raises TraceNotFound: the marker is not stored
         """
-        page: list[TraceSummary] = []
-        for summary in self._newest_first(query):
-            if query.matches(summary):
-                page.append(summary)
-            if len(page) == query.limit:
-                break
-        return page
+        found = filter(query.matches, self._newest_first(query))
+        return list(itertools.islice(found, query.limit))
 
     def list_error_traces(self, query: TraceQuery) -> list[TraceSummary]:
         """A page of the traces in which an operation raised, newest first."""
@@ -196,7 +193,7 @@ class Storage(abc.ABC):
             pieces = self.partials([query.marker]).get(query.marker)
             if pieces is None:
                 raise exceptions.TraceNotFound(
-                    f"marker {query.marker} is not in this storage"
+                    f"marker {printable(query.marker)} is not in this storage"
                 )
             marker = Position(
                 summarize(query.marker, pieces).started, query.marker

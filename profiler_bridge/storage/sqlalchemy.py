@@ -25,6 +25,7 @@ import os
 import random
 import re
 import sqlite3
+import threading
 import time
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,7 +37,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from profiler_bridge import exceptions
-from profiler_bridge.notification import Notification
+from profiler_bridge.notification import Notification, is_id
 from profiler_bridge.query import (
     ALL_TRACES,
     PartialSummary,
@@ -104,6 +105,8 @@ _TIMEOUTS: dict[str, dict[str, int]] = {
     },
     "postgresql": {"connect_timeout": 10, "tcp_user_timeout": 60_000},
 }
+# alembic keeps what it works on in a module.
+_ALEMBIC = threading.Lock()
 # What a statement of one row needs beside its payload, generously.
 _STATEMENT = 1024
 _DEADLOCK_TRIES = 10
@@ -241,6 +244,8 @@ class SQLAlchemyStorage(Storage):
                 time.sleep(random.uniform(0.01, 0.1))  # noqa: S311
 
     def notifications(self, base_id: str) -> list[Notification]:
+        if not is_id(base_id):
+            return []  # some databases take a NUL amiss, some ignore a space
         with self._begin() as connection:
             texts = connection.scalars(
                 sa.select(NOTIFICATIONS.c.payload).where(
@@ -254,7 +259,7 @@ class SQLAlchemyStorage(Storage):
     ) -> Mapping[str, Sequence[PartialSummary]]:
         found: dict[str, list[PartialSummary]] = {}
         with self._begin() as connection:
-            for chunk in _chunks(base_ids):
+            for chunk in _chunks(filter(is_id, base_ids)):
                 rows = connection.execute(
                     sa.select(SUMMARIES.c.base_id, SUMMARIES.c.summary).where(
                         SUMMARIES.c.base_id.in_(chunk)
@@ -306,7 +311,7 @@ class SQLAlchemyStorage(Storage):
     def _delete(self, base_id: str, pieces: Sequence[PartialSummary]) -> None:
         # The index has no rows by base_id: name every one there can be.
         starts = {piece.started for piece in pieces}
-        terms = summarize(base_id, pieces).terms()
+        terms = [_digest(each) for each in summarize(base_id, pieces).terms()]
         with self._begin() as connection:
             for table in (NOTIFICATIONS, SUMMARIES):
                 connection.execute(
@@ -315,7 +320,7 @@ class SQLAlchemyStorage(Storage):
             for chunk in _chunks(starts):
                 connection.execute(
                     sa.delete(INDEX).where(
-                        INDEX.c.term.in_([_digest(term) for term in terms]),
+                        INDEX.c.term.in_(terms),
                         INDEX.c.started.in_(chunk),
                         INDEX.c.base_id == base_id,
                     )
@@ -358,7 +363,7 @@ class SQLAlchemyStorage(Storage):
         config.set_main_option(
             "script_location", str(Path(__file__).with_name("migrations"))
         )
-        with self._begin() as connection:
+        with _ALEMBIC, self._begin() as connection:
             config.attributes["connection"] = connection
             alembic.command.upgrade(config, "head")
 
@@ -397,19 +402,31 @@ class SQLAlchemyStorage(Storage):
         self._engine.dispose()
 
     def __str__(self) -> str:
-        return self._url.render_as_string(hide_password=True)
+        query = {
+            key: "***" if "pass" in key.lower() else value
+            for key, value in self._url.query.items()
+        }
+        return self._url.set(query=query).render_as_string(hide_password=True)
 
     @contextlib.contextmanager
     def _begin(self) -> Iterator[sa.Connection]:
         """A transaction, in which the client's errors become ours."""
         try:
-            with self._engine.begin() as connection:
+            with self._connect() as connection, connection.begin():
                 yield connection
         except sa.exc.DBAPIError as error:
             self._raise(error)
         except sa.exc.SQLAlchemyError as error:
             raise exceptions.StorageMisconfigured(
                 f"{self}: {_line(error)}"
+            ) from error
+
+    def _connect(self) -> sa.Connection:
+        try:
+            return self._engine.connect()
+        except TypeError as error:
+            raise exceptions.StorageMisconfigured(
+                f"{self}: {_line(error)}: check the connection string"
             ) from error
 
     def _schema_version(self, connection: sa.Connection) -> str | None:
@@ -492,9 +509,10 @@ _ADVICE: tuple[tuple[frozenset[object], str], ...] = (
                 re.compile("password authentication failed"),
                 re.compile('role ".*" does not exist'),
                 re.compile("no password supplied"),
+                re.compile("invalid connection option"),
             }
         ),
-        "check user and password in the connection string",
+        "check the connection string, its user and its password",
     ),
     (
         frozenset(
