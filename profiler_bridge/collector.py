@@ -25,6 +25,7 @@ from oslo_log import log as logging
 
 from profiler_bridge import exceptions
 from profiler_bridge.exceptions import Reason
+from profiler_bridge.masking import Masker
 from profiler_bridge.notification import Notification
 from profiler_bridge.set_aside import SetAside, SetAsideMessage, body_of
 from profiler_bridge.storage.base import Storage
@@ -56,13 +57,20 @@ class Collector:
 
     :param storage: where notifications go
     :param set_aside: where messages go that can never be stored
+    :param masker: takes out secrets; None lets them be
     """
 
     # osprofiler calls the notifier's info() and nothing else.
     supported_priorities = ("info",)
 
-    def __init__(self, storage: Storage, set_aside: SetAside) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        set_aside: SetAside,
+        masker: Masker | None = None,
+    ) -> None:
         self._storage = storage
+        self._masker = masker
         self._set_aside = set_aside
         self._prepared = False
         self._stopping = threading.Event()
@@ -78,12 +86,27 @@ class Collector:
         refused = []
         for each in incoming:
             try:
-                valid.append((_decode(each.message), each))
+                valid.append((self._decode(each.message), each))
             except exceptions.InvalidNotification as error:
                 refused.append(_refusal(each, error.reason, str(error)))
         if self._store(valid, refused):
             return set()
         return set(incoming)
+
+    def _decode(self, message: object) -> Notification:
+        if not isinstance(message, dict):
+            raise exceptions.InvalidNotification(
+                Reason.NOT_AN_OBJECT, "the message is not an object"
+            )
+        payload = message.get("payload")
+        if self._masker is not None:
+            try:
+                payload = self._masker.mask(payload)
+            except RecursionError:
+                raise exceptions.InvalidNotification(
+                    Reason.NOT_ENCODABLE, "payload is nested too deep"
+                ) from None
+        return Notification.from_payload(payload)
 
     def stop(self) -> None:
         """Wait for an unavailable storage no longer."""
@@ -162,14 +185,6 @@ class Collector:
             )
             self._unsaid.clear()
             self._said = now
-
-
-def _decode(message: object) -> Notification:
-    if not isinstance(message, dict):
-        raise exceptions.InvalidNotification(
-            Reason.NOT_AN_OBJECT, "the message is not an object"
-        )
-    return Notification.from_payload(message.get("payload"))
 
 
 def _refusal(

@@ -22,6 +22,7 @@ they were cut, or how often they were written.
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -89,14 +90,28 @@ class TraceSummary:
             yield service_term(service)
 
 
+class Sort(enum.StrEnum):
+    """What comes first in a list."""
+
+    START = "start"
+    DURATION = "duration"
+
+
 @dataclass(frozen=True, slots=True)
 class TraceQuery:
-    """Which traces, and how many of them; the newest come first.
+    """Which traces, and how many of them.
 
     :param since: started at or after, microseconds since 1970
     :param until: started before, microseconds since 1970
     :param service: a service took part
+    :param project: a project took part
+    :param host: a host took part
+    :param name: an operation of that name is in it
     :param error: a span ended with an exception
+    :param incomplete: something is missing
+    :param min_duration: lasted at least so many microseconds
+    :param max_duration: lasted at most so many microseconds
+    :param sort: the newest first, or the longest first
     :param limit: at most so many
     :param marker: only those that come after this base_id
     """
@@ -104,7 +119,14 @@ class TraceQuery:
     since: int | None = None
     until: int | None = None
     service: str | None = None
+    project: str | None = None
+    host: str | None = None
+    name: str | None = None
     error: bool = False
+    incomplete: bool = False
+    min_duration: int | None = None
+    max_duration: int | None = None
+    sort: Sort = Sort.START
     limit: int = DEFAULT_LIMIT
     marker: str | None = None
 
@@ -123,7 +145,19 @@ class TraceQuery:
             (self.since is None or summary.started >= self.since)
             and (self.until is None or summary.started < self.until)
             and (self.service is None or self.service in summary.services)
+            and (self.project is None or self.project in summary.projects)
+            and (self.host is None or self.host in summary.hosts)
+            and (self.name is None or self.name in summary.names)
             and not (self.error and not summary.errors)
+            and not (self.incomplete and summary.complete)
+            and (
+                self.min_duration is None
+                or summary.duration >= self.min_duration
+            )
+            and (
+                self.max_duration is None
+                or summary.duration <= self.max_duration
+            )
         )
 
 
@@ -299,7 +333,9 @@ def summarize(
     """Merge one or more partial summaries of a trace."""
     whole, *others = partials
     if others:
-        sets = {field: set(getattr(whole, field)) for field in _SETS}
+        sets: dict[str, Any] = {
+            field: set(getattr(whole, field)) for field in _SETS
+        }
         whole = dataclasses.replace(whole, **sets)
     for each in others:
         whole.merge(each)

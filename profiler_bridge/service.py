@@ -28,6 +28,7 @@ from oslo_log import log as logging
 from profiler_bridge import exceptions
 from profiler_bridge import storage as storages
 from profiler_bridge.collector import Collector
+from profiler_bridge.masking import Masker
 from profiler_bridge.set_aside import SetAside
 from profiler_bridge.storage.base import Storage
 
@@ -181,7 +182,9 @@ class Bridge:
         self, conf: cfg.ConfigOpts, transport: Any, storage: Storage
     ) -> None:
         self._storage = storage
-        self._collector = Collector(storage, SetAside.from_conf(conf))
+        self._collector = Collector(
+            storage, SetAside.from_conf(conf), Masker.from_conf(conf)
+        )
         self._listener = Listener(
             transport,
             [

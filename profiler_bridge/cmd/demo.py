@@ -27,7 +27,14 @@ from pathlib import Path
 
 from oslo_config import cfg
 
-from profiler_bridge import config, exceptions, service, set_aside, storage
+from profiler_bridge import (
+    config,
+    exceptions,
+    masking,
+    service,
+    set_aside,
+    storage,
+)
 from profiler_bridge.query import TraceQuery
 
 CONFIG = """\
@@ -81,7 +88,7 @@ def run(directory: Path) -> int:
         CONFIG.format(database=database, directory=directory)
     )
     conf = config.prepare(
-        [f"--config-file={config_file}"], storage, service, set_aside
+        [f"--config-file={config_file}"], storage, service, set_aside, masking
     )
     transport = service.get_transport(conf)
     traces = storage.get_storage(conf[storage.GROUP].connection_string, conf)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import heapq
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -30,6 +31,7 @@ from profiler_bridge import exceptions
 from profiler_bridge.notification import Notification
 from profiler_bridge.query import (
     PartialSummary,
+    Sort,
     TraceQuery,
     TraceSummary,
     summarize,
@@ -37,6 +39,9 @@ from profiler_bridge.query import (
 from profiler_bridge.report import osprofiler
 from profiler_bridge.report.text import printable
 from profiler_bridge.trace import Trace
+
+# How far to read ahead in the index, where little of it matches a query.
+_LONGEST_STRETCH = 500
 
 
 class Position(NamedTuple):
@@ -157,20 +162,52 @@ class Storage(abc.ABC):
         return osprofiler.report(self.trace(base_id))
 
     def list_traces(self, query: TraceQuery) -> list[TraceSummary]:
-        """A page of traces, newest first.
+        """A page of traces, in the order of ``query.sort``.
+
+        The newest cost as much as they are. To find the longest, every
+        summary between ``since`` and ``until`` is looked at.
 
         :returns: at most ``query.limit``; empty when none matches
         :raises TraceNotFound: the marker is not stored
         """
-        found = filter(query.matches, self._newest_first(query))
+        if query.sort == Sort.DURATION:
+            return self._longest_first(query)
+        before = None
+        if query.marker is not None:
+            marker = self._summary(query.marker)
+            before = Position(marker.started, marker.base_id)
+        found = filter(query.matches, self._newest_first(query, before))
         return list(itertools.islice(found, query.limit))
+
+    def _longest_first(self, query: TraceQuery) -> list[TraceSummary]:
+        def order(summary: TraceSummary) -> tuple[int, str]:
+            return summary.duration, summary.base_id
+
+        found = filter(query.matches, self._newest_first(query, None))
+        if query.marker is not None:
+            marker = order(self._summary(query.marker))
+            found = filter(lambda each: order(each) < marker, found)
+        return heapq.nlargest(query.limit, found, key=order)
 
     def list_error_traces(self, query: TraceQuery) -> list[TraceSummary]:
         """A page of the traces in which an operation raised, newest first."""
         return self.list_traces(dataclasses.replace(query, error=True))
 
-    def _newest_first(self, query: TraceQuery) -> Iterator[TraceSummary]:
-        before = self._start_of_page(query)
+    def _summary(self, marker: str) -> TraceSummary:
+        pieces = self.partials([marker]).get(marker)
+        if pieces is None:
+            raise exceptions.TraceNotFound(
+                f"marker {printable(marker)} is not in this storage"
+            )
+        return summarize(marker, pieces)
+
+    def _newest_first(
+        self, query: TraceQuery, before: Position | None
+    ) -> Iterator[TraceSummary]:
+        """What the index has of the query's term and time, from a place on."""
+        if query.until is not None:
+            until = Position(query.until, "")
+            before = until if before is None else min(before, until)
         # Reading a little ahead costs less than asking twice.
         count = query.limit + 1
         while True:
@@ -186,17 +223,4 @@ class Storage(abc.ABC):
             if len(stretch) < count:
                 return
             before = stretch[-1]
-
-    def _start_of_page(self, query: TraceQuery) -> Position | None:
-        before = None if query.until is None else Position(query.until, "")
-        if query.marker is not None:
-            pieces = self.partials([query.marker]).get(query.marker)
-            if pieces is None:
-                raise exceptions.TraceNotFound(
-                    f"marker {printable(query.marker)} is not in this storage"
-                )
-            marker = Position(
-                summarize(query.marker, pieces).started, query.marker
-            )
-            before = marker if before is None else min(before, marker)
-        return before
+            count = min(2 * count, _LONGEST_STRETCH)

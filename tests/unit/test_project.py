@@ -28,6 +28,7 @@ PACKAGE = ROOT / "profiler_bridge"
 ROOMS = [
     "exceptions",
     "notification",
+    "masking",
     "trace",
     "query",
     "report",
