@@ -16,11 +16,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from profiler_bridge.report import json, tree
+from profiler_bridge.report import (
+    chrome,
+    dot,
+    json,
+    otlp,
+    speedscope,
+    tree,
+    zipkin,
+)
 from profiler_bridge.trace import Trace
 
 # Each takes a trace and gives its text in pieces.
 FORMATS: dict[str, Callable[[Trace], Iterable[str]]] = {
+    "chrome": chrome.render,
+    "dot": dot.render,
     "json": json.render,
+    "otlp": otlp.render,
+    "speedscope": speedscope.render,
     "tree": tree.render,
+    "zipkin": zipkin.render,
 }

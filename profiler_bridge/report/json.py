@@ -18,6 +18,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from profiler_bridge import exceptions
+from profiler_bridge.notification import Notification
 from profiler_bridge.report.osprofiler import report
 from profiler_bridge.trace import Trace
 
@@ -32,6 +34,40 @@ def render(trace: Trace) -> Iterator[str]:
     children = dictionary.pop("children")
     yield from _object_with_children(dictionary, children)
     yield "\n"
+
+
+def read(text: str) -> Trace:
+    """Make the trace of a report again, ours or osprofiler's.
+
+    :raises InvalidNotification: it is no such report
+    """
+    try:
+        nodes = json.loads(text)["children"]
+        payloads: list[object] = []
+        waiting = list(nodes)
+        while waiting:
+            node = waiting.pop()
+            waiting.extend(node["children"])
+            payloads.extend(
+                value
+                for key, value in node["info"].items()
+                if key.startswith("meta.raw_payload.")
+            )
+    except (ValueError, TypeError, LookupError, AttributeError):
+        raise exceptions.InvalidNotification(
+            exceptions.Reason.NOT_AN_OBJECT, "this is no report of a trace"
+        ) from None
+    except RecursionError:
+        raise exceptions.InvalidNotification(
+            exceptions.Reason.NOT_ENCODABLE, "the report is nested too deep"
+        ) from None
+    notifications = [Notification.from_payload(each) for each in payloads]
+    base_ids = {each.base_id for each in notifications}
+    if len(base_ids) != 1:
+        raise exceptions.InvalidNotification(
+            exceptions.Reason.NOT_AN_OBJECT, "this is no report of one trace"
+        )
+    return Trace.build(base_ids.pop(), notifications)
 
 
 def _object_with_children(

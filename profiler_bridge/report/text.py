@@ -24,6 +24,6 @@ def printable(text: str) -> str:
     )
 
 
-def milliseconds(microseconds: int) -> str:
+def milliseconds(microseconds: float) -> str:
     """Milliseconds with the microseconds as their fraction: ``1234.567``."""
     return f"{microseconds / 1000:.3f}"

@@ -37,6 +37,7 @@ from profiler_bridge.query import (
     summarize,
 )
 from profiler_bridge.report import osprofiler
+from profiler_bridge.report.statistics import Statistics
 from profiler_bridge.report.text import printable
 from profiler_bridge.trace import Trace
 
@@ -192,6 +193,17 @@ class Storage(abc.ABC):
     def list_error_traces(self, query: TraceQuery) -> list[TraceSummary]:
         """A page of the traces in which an operation raised, newest first."""
         return self.list_traces(dataclasses.replace(query, error=True))
+
+    def traces(self, query: TraceQuery) -> Iterator[Trace]:
+        """The traces of a page, one after the other."""
+        for summary in self.list_traces(query):
+            # Some may be purged meanwhile.
+            if notifications := self.notifications(summary.base_id):
+                yield Trace.build(summary.base_id, notifications)
+
+    def statistics(self, query: TraceQuery) -> Statistics:
+        """Where the time of a page of traces went."""
+        return Statistics.of(self.traces(query))
 
     def _summary(self, marker: str) -> TraceSummary:
         pieces = self.partials([marker]).get(marker)
