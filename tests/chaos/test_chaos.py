@@ -119,10 +119,22 @@ def anything(scene: Scene) -> None:
 
 
 FAULTS: list[tuple[Fault, str]] = [
-    *((kill_a_worker_every_second, each) for each in ("sqlite", "mariadb")),
+    *(
+        (kill_a_worker_every_second, each)
+        for each in ("sqlite", "mariadb", "redis")
+    ),
     (service_killed, "postgresql"),
     (service_told, "sqlite"),
-    *((storage_away, each) for each in ("sqlite", "mariadb", "postgresql")),
+    *(
+        (storage_away, each)
+        for each in (
+            "sqlite",
+            "mariadb",
+            "postgresql",
+            "redis",
+            "redissentinel",
+        )
+    ),
     (broker_restarts, "mariadb"),
     (nothing, "sqlite"),
     (anything, "postgresql"),
@@ -285,6 +297,26 @@ def database(name: str, request: pytest.FixtureRequest) -> Iterator[Breakable]:
     yield request.getfixturevalue(f"{name}_url"), server.stop, server.start
 
 
+@contextlib.contextmanager
+def redis(request: pytest.FixtureRequest, folder: Path) -> Iterator[Breakable]:
+    server = request.getfixturevalue("redis_server")
+    yield request.getfixturevalue("redis_url"), server.stop, server.start
+
+
+@contextlib.contextmanager
+def sentinel(
+    request: pytest.FixtureRequest, folder: Path
+) -> Iterator[Breakable]:
+    """The master dies; it comes back as a replica of the new one."""
+    group = request.getfixturevalue("sentinel")
+    dead: list[servers.Redis] = []
+    yield (
+        group.url,
+        lambda: dead.append(group.kill_master()),
+        lambda: dead.pop().start(),
+    )
+
+
 STORAGES: dict[
     str,
     Callable[
@@ -293,6 +325,8 @@ STORAGES: dict[
     ],
 ] = {
     "sqlite": sqlite,
+    "redis": redis,
+    "redissentinel": sentinel,
     "mariadb": lambda request, _: database("mariadb", request),
     "postgresql": lambda request, _: database("postgresql", request),
 }
