@@ -40,6 +40,10 @@ _is_timestamp = re.compile(
 
 _EPOCH = datetime.datetime(1970, 1, 1)  # noqa: DTZ001 - the bus sends naive UTC
 
+# The json module, and whatever else is recursive, ends at some 1000 levels of
+# the whole stack.
+MAX_DEPTH = 250
+
 # ASCII alone reaches a storage: no character set on the way can lose an
 # emoji, a NUL or a lone surrogate. Sorted keys make equal payloads equal text.
 _encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
@@ -136,6 +140,7 @@ class Notification:
                 raise exceptions.InvalidNotification(
                     Reason.NOT_ENCODABLE, f"cannot be encoded as JSON: {error}"
                 ) from None
+            _check_depth(payload, text)
         return cls(
             base_id,
             trace_id,
@@ -177,13 +182,15 @@ class Notification:
         info = self.info
         request = info.get("request")
         if isinstance(request, dict):
-            return f"{_text(request, 'method')} {_text(request, 'path')}"
+            return (
+                f"{_text(request, 'method')} {_text(request, 'path')}".strip()
+            )
         outgoing = info.get("requests")
         if isinstance(outgoing, dict):
             return (
                 f"{_text(outgoing, 'method')}"
                 f" {_text(outgoing, 'hostname')}{_text(outgoing, 'path')}"
-            )
+            ).strip()
         function = info.get("function")
         if isinstance(function, dict):
             return _text(function, "name")
@@ -230,6 +237,25 @@ def format_timestamp(microseconds: int) -> str:
     """Undo :func:`parse_timestamp`: always with six digits, sortable."""
     moment = _EPOCH + datetime.timedelta(microseconds=microseconds)
     return moment.isoformat(timespec="microseconds")
+
+
+def _check_depth(payload: Mapping[str, Any], text: str) -> None:
+    """Refuse what who reads it deeper in a stack could not decode."""
+    if text.count("{") + text.count("[") <= MAX_DEPTH:
+        return
+    level: list[Any] = [payload]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise exceptions.InvalidNotification(
+        Reason.NOT_ENCODABLE, f"is nested more than {MAX_DEPTH} levels deep"
+    )
 
 
 def _field(payload: Mapping[str, Any], field: str) -> str:

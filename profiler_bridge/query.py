@@ -210,13 +210,9 @@ class PartialSummary:
                 self.errors.add(span)
         else:
             self.starts.add(span)
-            if is_root and (
-                self.root is None or each.timestamp < self.root[0]
-            ):
-                self.root = (
-                    each.timestamp,
-                    (each.describe() or each.name)[:200],
-                )
+            if is_root:
+                root = (each.timestamp, (each.describe() or each.name)[:200])
+                self.root = min(self.root or root, root)
         self.names.add(each.name)
         for values, value in (
             (self.projects, each.project),
@@ -232,8 +228,8 @@ class PartialSummary:
         self.finished = max(self.finished, other.finished)
         for field in _SETS:
             getattr(self, field).update(getattr(other, field))
-        if other.root and (self.root is None or other.root < self.root):
-            self.root = other.root
+        if other.root is not None:
+            self.root = min(self.root or other.root, other.root)
 
     def summary(self, base_id: str) -> TraceSummary:
         """Count what is known of the trace."""

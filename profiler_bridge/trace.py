@@ -219,8 +219,11 @@ def _pair(
     """
     spans: dict[str, Span] = {}
     duplicates = 0
+    # What came twice, word for word, came once.
+    different = {each.text: each for each in notifications}
     for each in sorted(
-        notifications, key=attrgetter("timestamp", "trace_id", "phase")
+        different.values(),
+        key=attrgetter("timestamp", "trace_id", "phase", "text"),
     ):
         span = spans.setdefault(each.trace_id, Span())
         if each.phase == START:
@@ -229,7 +232,7 @@ def _pair(
         else:
             known = span.stop
             span.stop = each
-        duplicates += known is not None and known.text != each.text
+        duplicates += known is not None
     by_start = sorted(spans.items(), key=lambda item: item[1].started)
     return dict(by_start), duplicates
 

@@ -166,7 +166,6 @@ class Show(ReadingCommand):
         drawing.add_argument(
             "--min-duration",
             type=arguments.duration,
-            default=0,
             help="hide what took less, unless it failed: 20ms, 1.5s",
         )
         drawing.add_argument(

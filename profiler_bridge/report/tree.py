@@ -48,7 +48,7 @@ class TreeOptions:
 
     terminal: bool = False
     max_depth: int | None = None
-    min_duration: int = 0
+    min_duration: int | None = None
     fold: bool = True
 
 
@@ -93,7 +93,8 @@ def _siblings(
     shown = (
         span
         for span in spans
-        if span.duration is None
+        if options.min_duration is None
+        or span.duration is None
         or span.duration >= options.min_duration
         or span.exception is not None
     )

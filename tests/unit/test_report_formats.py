@@ -206,7 +206,7 @@ CASES = {
                     "params": {HOSTILE: float("nan"), "big": 10**30},
                 },
                 "profiler_bridge.unfinished": True,
-                "deep": nested(800),
+                "deep": nested(240),
                 HOSTILE: HOSTILE,
             },
             stop_info={"etype": HOSTILE, "message": {HOSTILE: 1}},
