@@ -117,7 +117,8 @@ class Masker:
             return MASK
         if key == "kwargs" and isinstance(value, str):
             # osprofiler sends the arguments of a function as their repr().
-            return self.mask(_find_items(self._mask_found_item, value))
+            masked = _find_items(self._mask_found_item, value)
+            return self.mask(value if masked == value else masked)
         return self.mask(value)
 
     def _mask_found_item(self, item: re.Match[str]) -> str:

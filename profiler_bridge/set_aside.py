@@ -212,12 +212,41 @@ class SetAside:
 
 
 def body_of(message: object) -> str:
-    """A message's JSON, for :attr:`SetAsideMessage.body`."""
+    """A message's JSON, for :attr:`SetAsideMessage.body`.
+
+    What is no JSON, and so never came from a bus, stands in it as a text.
+    """
     try:
         return json.dumps(message)
     except (TypeError, ValueError, RecursionError):
-        # Not from a bus, whose messages were JSON a moment ago.
-        return json.dumps(repr(message))
+        # Nested so deep that it was only just decoded, on a smaller stack.
+        return "".join(_pieces(message))
+
+
+class _Text(str):
+    """A piece of JSON that is done."""
+
+
+def _pieces(message: object) -> Iterator[str]:
+    """JSON without recursion."""
+    waiting = [message]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, _Text):
+            yield value
+        elif isinstance(value, dict):
+            parts: list[object] = [_Text("{")]
+            for number, (key, each) in enumerate(value.items()):
+                comma = ", " if number else ""
+                parts += [_Text(f"{comma}{json.dumps(str(key))}: "), each]
+            waiting += [_Text("}"), *reversed(parts)]
+        elif isinstance(value, list):
+            parts = [_Text("[")]
+            for number, each in enumerate(value):
+                parts += [_Text(", " if number else ""), each]
+            waiting += [_Text("]"), *reversed(parts)]
+        else:
+            yield json.dumps(value, default=repr)
 
 
 def _where(ids: Sequence[int] | None) -> tuple[str, Sequence[int]]:
