@@ -106,6 +106,7 @@ class SetAsideReplay(SetAsideSelection):
             except (
                 exceptions.InvalidNotification,
                 exceptions.NotificationsRejected,
+                RecursionError,
             ) as error:
                 self.app.stderr.write(f"{each.id}: {printable(str(error))}\n")
                 left += 1
