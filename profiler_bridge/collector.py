@@ -32,6 +32,10 @@ from profiler_bridge.storage.base import Storage
 
 LOG = logging.getLogger(__name__)
 
+# A payload of many points: {"profiler_bridge": 1, "points": [payload, ...]}.
+FORMAT = "profiler_bridge"
+VERSION = 1
+
 # Between tries to store a batch, in seconds: doubling from the first to the
 # last, each cut at random so that workers do not come back all at once.
 FIRST_PAUSE = 0.1
@@ -85,28 +89,26 @@ class Collector:
         valid = []
         refused = []
         for each in incoming:
-            try:
-                valid.append((self._decode(each.message), each))
-            except exceptions.InvalidNotification as error:
-                refused.append(_refusal(each, error.reason, str(error)))
+            for payload in _payloads(each.message):
+                try:
+                    valid.append((self._decode(payload), each.message))
+                except exceptions.InvalidNotification as error:
+                    refused.append(
+                        _refusal(
+                            each.message, payload, error.reason, str(error)
+                        )
+                    )
         if self._store(valid, refused):
             return set()
         return set(incoming)
 
-    def _decode(self, message: object) -> Notification:
-        if not isinstance(message, dict):
-            raise exceptions.InvalidNotification(
-                Reason.NOT_AN_OBJECT, "the message is not an object"
-            )
-        payload = message.get("payload")
-        if self._masker is not None:
-            try:
-                payload = self._masker.mask(payload)
-            except RecursionError:
-                raise exceptions.InvalidNotification(
-                    Reason.NOT_ENCODABLE, "payload is nested too deep"
-                ) from None
-        return Notification.from_payload(payload)
+    def _decode(self, payload: object) -> Notification:
+        found = Notification.from_payload(payload)
+        if self._masker is None or not self._masker.may_find(
+            found.payload, found.text
+        ):
+            return found
+        return Notification.from_payload(self._masker.mask(found.payload))
 
     def stop(self) -> None:
         """Wait for an unavailable storage no longer."""
@@ -114,7 +116,7 @@ class Collector:
 
     def _store(
         self,
-        valid: list[tuple[Notification, Incoming]],
+        valid: Sequence[tuple[Notification, object]],
         refused: list[SetAsideMessage],
     ) -> bool:
         """Try until it succeeds; False when it is time to give up."""
@@ -141,14 +143,14 @@ class Collector:
             if self._stopping.wait(pause):
                 break
         LOG.warning(
-            "Giving %d messages back to the queue, not stored",
+            "Giving %d notifications back to the queue, not stored",
             len(valid) + len(refused),
         )
         return False
 
     def _write(
         self,
-        valid: list[tuple[Notification, Incoming]],
+        valid: Sequence[tuple[Notification, object]],
         refused: list[SetAsideMessage],
     ) -> None:
         if not self._prepared:
@@ -159,9 +161,14 @@ class Collector:
             if valid:
                 self._storage.write([each for each, _ in valid])
         except exceptions.NotificationsRejected as error:
-            incoming = {id(each): message for each, message in valid}
+            messages = {id(each): message for each, message in valid}
             rejected.extend(
-                _refusal(incoming[id(each)], Reason.STORAGE_REFUSED, reason)
+                _refusal(
+                    messages[id(each)],
+                    each.payload,
+                    Reason.STORAGE_REFUSED,
+                    reason,
+                )
                 for each, reason in error.rejected
             )
         if refused or rejected:
@@ -187,15 +194,30 @@ class Collector:
             self._said = now
 
 
+def _payloads(message: object) -> Sequence[object]:
+    """What a message says: one point, or the many that our notifier sent.
+
+    See :mod:`profiler_bridge.notifier` for the format of the latter.
+    """
+    if not isinstance(message, dict):
+        return [message]
+    payload = message.get("payload")
+    if isinstance(payload, dict) and payload.get(FORMAT) == VERSION:
+        points = payload.get("points")
+        if isinstance(points, list):
+            return points
+    return [payload]
+
+
 def _refusal(
-    incoming: Incoming, reason: Reason, detail: str
+    message: object, payload: object, reason: Reason, detail: str
 ) -> SetAsideMessage:
-    message = incoming.message
-    source = (
-        [message.get("publisher_id"), message.get("event_type")]
-        if isinstance(message, dict)
-        else []
-    )
+    """What is set aside: the message, with no other points than this."""
+    source: list[object] = []
+    if isinstance(message, dict):
+        source = [message.get("publisher_id"), message.get("event_type")]
+        if message.get("payload") is not payload:
+            message = {**message, "payload": payload}
     return SetAsideMessage(
         reason,
         detail,

@@ -14,9 +14,8 @@
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from oslo_config import cfg
@@ -41,6 +40,9 @@ OPTS: Sequence[cfg.Opt] = [
 
 MASK = "***"
 
+# Keys are few, but for somebody who makes up others.
+_KEYS_KEPT = 10_000
+
 # Fernet: version 0x80 and a 64-bit time of which the first bytes are zero,
 # then at least 56 bytes more, in base64url (github.com/fernet/spec).
 # JWT: two JSON objects and a signature, in base64url (RFC 7519).
@@ -59,6 +61,25 @@ _find_items = re.compile(
 ).sub
 
 
+class _SecretKeys(dict[str, bool]):
+    """Whether a key names a secret, worked out once for each key.
+
+    :param extra: in lower case, what keys contain beside those of oslo.utils
+    """
+
+    def __init__(self, extra: Iterable[str]) -> None:
+        self._extra = tuple(extra)
+
+    def __missing__(self, key: str) -> bool:
+        lower = key.lower()
+        secret = any(each in lower for each in self._extra) or (
+            strutils.mask_dict_password({key: "x"}, MASK)[key] == MASK
+        )
+        if len(self) < _KEYS_KEPT:
+            self[key] = secret
+        return secret
+
+
 class Masker:
     """Takes secrets out of payloads.
 
@@ -66,18 +87,7 @@ class Masker:
     """
 
     def __init__(self, keys: Iterable[str] = ()) -> None:
-        extra = [each.lower() for each in keys if each]
-
-        def names_a_secret(key: str) -> bool:
-            lower = key.lower()
-            return any(each in lower for each in extra) or (
-                # oslo.utils knows which keys; it is asked once for each.
-                strutils.mask_dict_password({key: "x"}, MASK)[key] == MASK
-            )
-
-        self._names_a_secret = functools.lru_cache(maxsize=1024)(
-            names_a_secret
-        )
+        self._is_secret = _SecretKeys(each.lower() for each in keys if each)
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Masker | None:
@@ -85,16 +95,34 @@ class Masker:
         options = conf[GROUP]
         return cls(options.mask_keys) if options.mask_secrets else None
 
+    def may_find(self, payload: Mapping[str, Any], text: str) -> bool:
+        """Whether it is worth the time to mask a payload: few have secrets.
+
+        :param text: the payload's JSON
+        """
+        if "gAAAAA" in text or "eyJ" in text:
+            return True
+        is_secret = self._is_secret
+        level: list[Any] = [payload]
+        for each in level:
+            if isinstance(each, dict):
+                for key, value in each.items():
+                    if is_secret[key] or key == "kwargs":
+                        return True
+                    if isinstance(value, dict | list):
+                        level.append(value)
+            else:
+                level += [one for one in each if isinstance(one, dict | list)]
+        return False
+
     def mask(self, value: Any) -> Any:
         """The value with its secrets masked; itself if it has none.
 
         :raises RecursionError: it is nested too deep
         """
         if isinstance(value, str):
-            # Few texts have a token in them: look before searching.
-            if "gAAAAA" in value or "eyJ" in value:
-                return _replace_tokens(MASK, value)
-            return value
+            masked = _replace_tokens(MASK, value)
+            return value if masked == value else masked
         if isinstance(value, dict):
             changed = {
                 key: masked
@@ -113,7 +141,7 @@ class Masker:
             return value
         if isinstance(value, dict):
             return self.mask(value)
-        if self._names_a_secret(key):
+        if self._is_secret[key]:
             return MASK
         if key == "kwargs" and isinstance(value, str):
             # osprofiler sends the arguments of a function as their repr().
@@ -122,6 +150,6 @@ class Masker:
         return self.mask(value)
 
     def _mask_found_item(self, item: re.Match[str]) -> str:
-        if not self._names_a_secret(item["key"]):
+        if not self._is_secret[item["key"]]:
             return item[0]
         return item[0].removesuffix(item["value"]) + repr(MASK)

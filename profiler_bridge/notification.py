@@ -104,15 +104,15 @@ class Notification:
         base_id = _field(payload, "base_id")
         trace_id = _field(payload, "trace_id")
         parent_id = _field(payload, "parent_id")
-        for field, value in (
-            ("base_id", base_id),
-            ("trace_id", trace_id),
-            ("parent_id", parent_id),
-        ):
-            if not is_id(value):
-                raise exceptions.InvalidNotification(
-                    Reason.BAD_ID, f"{field} is not a UUID: {_shown(value)}"
-                )
+        if not (is_id(base_id) and is_id(trace_id) and is_id(parent_id)):
+            field, value = next(
+                (field, payload[field])
+                for field in ("base_id", "trace_id", "parent_id")
+                if not is_id(payload[field])
+            )
+            raise exceptions.InvalidNotification(
+                Reason.BAD_ID, f"{field} is not a UUID: {_shown(value)}"
+            )
         full_name = _field(payload, "name")
         name, _, phase = full_name.rpartition("-")
         if not name or phase not in (START, STOP):
