@@ -148,12 +148,17 @@ class Trace:
         trace of one request, none in a trace without notifications
     :param spans: every span, earliest first
     :param verdict: what is missing
+    :param started: its first notification, microseconds since 1970; 0
+        without any
+    :param finished: its last notification, likewise
     """
 
     base_id: str
     roots: tuple[Span, ...]
     spans: tuple[Span, ...]
     verdict: Verdict
+    started: int
+    finished: int
 
     @classmethod
     def build(
@@ -165,6 +170,12 @@ class Trace:
         cut = _cut_cycles(roots, paired)
         roots.sort(key=attrgetter("started"))
         spans = tuple(paired.values())
+        times = [
+            each.timestamp
+            for span in spans
+            for each in (span.start, span.stop)
+            if each is not None
+        ]
         return cls(
             base_id,
             tuple(roots),
@@ -177,20 +188,8 @@ class Trace:
                 duplicates=duplicates,
                 skewed=sum(_is_skewed(span, paired) for span in spans),
             ),
-        )
-
-    @property
-    def started(self) -> int:
-        """Its first notification, microseconds since 1970; 0 without any."""
-        return min(
-            (each.timestamp for each in self.notifications()), default=0
-        )
-
-    @property
-    def finished(self) -> int:
-        """Its last notification, microseconds since 1970; 0 without any."""
-        return max(
-            (each.timestamp for each in self.notifications()), default=0
+            min(times, default=0),
+            max(times, default=0),
         )
 
     def notifications(self) -> Iterator[Notification]:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from profiler_bridge.report import (
     chrome,
     dot,
+    html,
     json,
     otlp,
     speedscope,
@@ -31,6 +32,7 @@ from profiler_bridge.trace import Trace
 FORMATS: dict[str, Callable[[Trace], Iterable[str]]] = {
     "chrome": chrome.render,
     "dot": dot.render,
+    "html": html.render,
     "json": json.render,
     "otlp": otlp.render,
     "speedscope": speedscope.render,

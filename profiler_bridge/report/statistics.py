@@ -134,23 +134,24 @@ def statement_of(span: Span) -> str | None:
     return statement if isinstance(statement, str) else None
 
 
-_literals = re.compile(
-    r"""
-    (?P<text>'(?:[^']|'')*')
-    | (?P<list>\b IN \s* \( [^()]* \))
-    | (?P<number>(?<![\w.]) \d[\d.]* (?!\w))
-    """,
-    re.VERBOSE | re.IGNORECASE,
-).sub
+# What makes two executions of a statement differ. A quote that is never
+# closed takes the rest.
+_LITERAL = re.compile(
+    r"'(?:[^'\\]|\\.|'')*+(?:'|\Z)|(?<![\w.$:?%@])[0-9][\w.]*+", re.DOTALL
+)
+_LIST = re.compile(
+    r"\bIN\s*\((?!\s*(?:SELECT|WITH)\b)(?:[^()]|\([^()]*+\))*+\)",
+    re.IGNORECASE,
+)
 
 
 def without_literals(statement: str) -> str:
-    """A statement whose texts, numbers and lists are ``?``, on one line."""
-    return " ".join(
-        _literals(
-            lambda found: "IN (?)" if found["list"] else "?", statement
-        ).split()
-    )
+    """A statement on one line, without what differs between executions.
+
+    Texts and numbers are ``?``, lists ``IN (...)``.
+    """
+    text = " ".join(_LITERAL.sub("?", statement).split())
+    return _LIST.sub("IN (...)", text)
 
 
 @dataclass(frozen=True, slots=True)
