@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -192,6 +193,33 @@ class Trace:
             max(times, default=0),
         )
 
+    def adjusted(self) -> Trace:
+        """The trace as if its hosts' clocks had agreed.
+
+        What another host did for a span cannot have begun before it. Where it
+        seems so, that span and what its host did inside it are moved: into
+        the middle of its parent if it is short enough, else to its start.
+        """
+        moved: dict[str, int] = {}
+        notifications = []
+        parents = {
+            child.trace_id: span
+            for span in self.spans
+            for child in span.children
+        }
+        for _, span in self.walk():
+            by = 0
+            parent = parents.get(span.trace_id)
+            if parent is not None:
+                by = _move(span, parent, moved[parent.trace_id])
+            moved[span.trace_id] = by
+            notifications += [
+                dataclasses.replace(each, timestamp=each.timestamp + by)
+                for each in (span.start, span.stop)
+                if each is not None
+            ]
+        return Trace.build(self.base_id, notifications)
+
     def notifications(self) -> Iterator[Notification]:
         """Every start and stop of every span, span by span."""
         for span in self.spans:
@@ -234,6 +262,19 @@ def _pair(
         duplicates += known is not None
     by_start = sorted(spans.items(), key=lambda item: item[1].started)
     return dict(by_start), duplicates
+
+
+def _move(span: Span, parent: Span, parent_moved: int) -> int:
+    """By how many microseconds a span has to be moved to fit its parent."""
+    if span.first.host == parent.first.host:
+        return parent_moved
+    begins = parent.started + parent_moved
+    if span.start is None or parent.start is None or span.started >= begins:
+        return 0
+    room = 0
+    if parent.duration is not None and span.duration is not None:
+        room = max(parent.duration - span.duration, 0) // 2
+    return begins + room - span.started
 
 
 def _is_skewed(span: Span, spans: dict[str, Span]) -> bool:

@@ -29,7 +29,7 @@ from profiler_bridge import exceptions, report
 from profiler_bridge.cmd import arguments
 from profiler_bridge.cmd.app import BridgeApp, BridgeCommand
 from profiler_bridge.notification import format_timestamp, is_id
-from profiler_bridge.query import TraceSummary
+from profiler_bridge.query import TraceQuery, TraceSummary
 from profiler_bridge.report import json, tree
 from profiler_bridge.report.statistics import Statistics, Total, changes
 from profiler_bridge.report.text import milliseconds, printable
@@ -38,6 +38,8 @@ from profiler_bridge.trace import Trace
 # --wait: how often to look, and for how long nothing may come, in seconds.
 _LOOK_EVERY = 0.5
 _QUIET = 3.0
+# For so many seconds an incomplete trace may only be late.
+_STILL_ARRIVING = 30.0
 # How much slower an operation may get before --fail-over counts it: below,
 # it is noise. Microseconds a trace.
 _NOISE = 1000
@@ -100,6 +102,18 @@ class ReadingCommand(BridgeCommand):
                 ) from None
         return self.storage.trace(name)
 
+    def statistics(self, query: TraceQuery) -> Statistics:
+        """Of stored traces; counts them on a terminal meanwhile."""
+        found = Statistics()
+        terminal = self.app.stderr.isatty()
+        for trace in self.storage.traces(query):
+            found.add(trace)
+            if terminal:
+                self.app.stderr.write(f"\r{found.traces} traces ")
+        if terminal:
+            self.app.stderr.write("\r\x1b[K")
+        return found
+
 
 class List(ReadingCommand, Lister):
     """List traces, the newest first"""
@@ -157,6 +171,13 @@ class Show(ReadingCommand):
             action="store_true",
             help="wait for a trace that still arrives, until it is quiet",
         )
+        parser.add_argument(
+            "--adjust-clocks",
+            action="store_true",
+            help="move what seems to have begun before it was asked for,"
+            " because two hosts' clocks disagree; times in raw payloads stay"
+            " as they are",
+        )
         drawing = parser.add_argument_group("the tree")
         drawing.add_argument(
             "--max-depth",
@@ -179,6 +200,14 @@ class Show(ReadingCommand):
         if parsed_args.wait and is_id(parsed_args.trace):
             self._wait(parsed_args.trace)
         trace = self.trace(parsed_args.trace)
+        age = time.time() - trace.finished / 1_000_000
+        if not trace.verdict.complete and 0 <= age < _STILL_ARRIVING:
+            self.app.stderr.write(
+                f"Its last notification is {age:.0f} s old, there may be more"
+                " to come: see --wait\n"
+            )
+        if parsed_args.adjust_clocks:
+            trace = trace.adjusted()
         if parsed_args.format == "tree":
             pieces = tree.render(
                 trace,
@@ -245,7 +274,7 @@ class Stats(ReadingCommand, Lister):
         if parsed_args.trace:
             found = Statistics.of(map(self.trace, parsed_args.trace))
         else:
-            found = self.storage.statistics(arguments.query(parsed_args))
+            found = self.statistics(arguments.query(parsed_args))
         if parsed_args.by == "statement":
             return _statements(found)
         totals: Iterable[tuple[tuple[str, ...], Total]]
@@ -329,7 +358,7 @@ class Diff(ReadingCommand, Lister):
             query = arguments.query_of_text(text)
         except argparse.ArgumentTypeError as error:
             raise exceptions.ConfigurationError(str(error)) from None
-        found = self.storage.statistics(query)
+        found = self.statistics(query)
         if not found.traces:
             raise exceptions.TraceNotFound(f"no trace matches {text!a}")
         return found

@@ -396,3 +396,33 @@ def test_self_time_is_a_part_of_the_duration(payloads: list[Payload]) -> None:
         if each.duration is not None:
             assert each.self_time is not None
             assert 0 <= each.self_time <= each.duration
+
+
+# Clocks
+
+
+def two_hosts(at: int, lasts: int) -> Trace:
+    """A call from one host to another, whose clock may be wrong.
+
+    :param at: where the call seems to begin, milliseconds after its caller
+    """
+    call = child(2, 1, at, lasts, name="rpc", host="node-2")
+    return build(child(1), call, child(3, 2, at, 1, host="node-2"))
+
+
+@pytest.mark.parametrize(
+    ("at", "lasts", "begins"),
+    [(-500, 4, 3), (-500, 12, 0), (5, 4, 5), (500, 4, 500)],
+)
+def test_adjusted(at: int, lasts: int, begins: int) -> None:
+    found = two_hosts(at, lasts)
+    adjusted = found.adjusted()
+    moved = [each.started - STARTED for _, each in adjusted.walk()]
+    assert moved == [0, begins * MILLISECOND, begins * MILLISECOND]
+    assert found.verdict.skewed == (at < 0)
+    assert adjusted.verdict.skewed == 0
+    assert [each.duration for _, each in adjusted.walk()] == [
+        10 * MILLISECOND,
+        lasts * MILLISECOND,
+        MILLISECOND,
+    ]
