@@ -53,7 +53,7 @@ class TraceSummary:
     :param spans: how many there are
     :param unfinished: how many of them have no stop
     :param headless: how many have no start
-    :param orphans: how many parents are named that are not in the trace
+    :param missing_parents: how many parents are named that are not in it
     :param errors: how many ended with an exception
     """
 
@@ -64,7 +64,7 @@ class TraceSummary:
     spans: int
     unfinished: int
     headless: int
-    orphans: int
+    missing_parents: int
     errors: int
     projects: tuple[str, ...]
     services: tuple[str, ...]
@@ -79,7 +79,7 @@ class TraceSummary:
     @property
     def complete(self) -> bool:
         """Whether every span has both ends, and its parent."""
-        return not (self.unfinished or self.headless or self.orphans)
+        return not (self.unfinished or self.headless or self.missing_parents)
 
     def terms(self) -> Iterator[str]:
         """The index terms under which the trace is found."""
@@ -242,7 +242,7 @@ class PartialSummary:
             spans=len(spans),
             unfinished=len(self.starts - self.stops),
             headless=len(self.stops - self.starts),
-            orphans=len(self.parents - spans),
+            missing_parents=len(self.parents - spans),
             errors=len(self.errors),
             projects=tuple(sorted(self.projects)),
             services=tuple(sorted(self.services)),
@@ -299,7 +299,7 @@ _SHORT = 16
 
 def _short(uuid: str) -> str:
     """64 of a UUID's bits: the ones that differ in every UUID version."""
-    return (uuid[:8] + uuid[-8:]).lower()
+    return uuid[:8] + uuid[-8:]
 
 
 def _pack(spans: set[str]) -> str:

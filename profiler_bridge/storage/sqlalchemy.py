@@ -28,7 +28,8 @@ import sqlite3
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NoReturn
@@ -328,20 +329,15 @@ class SQLAlchemyStorage(Storage):
 
     def prepare(self) -> None:
         if self._dialect == "sqlite":
-            self._make_file()
-        for tries_left in reversed(range(_DEADLOCK_TRIES)):
-            with self._begin() as connection:
-                self._check_server(connection)
-                if self._schema_version(connection) is not None:
-                    break
-            try:
-                self._create_tables()
-            except exceptions.StorageError:
-                # Others may be making the same tables at this moment.
-                if not tries_left:
-                    raise
-                time.sleep(random.uniform(0.05, 0.2))  # noqa: S311
+            _again(self._make_file)
+        if not self._has_schema():
+            _again(self._create_tables)
         self.check()
+
+    def _has_schema(self) -> bool:
+        with self._begin() as connection:
+            self._check_server(connection)
+            return self._schema_version(connection) is not None
 
     def _make_file(self) -> None:
         """Make the file, for its owner only, where there is none."""
@@ -364,8 +360,9 @@ class SQLAlchemyStorage(Storage):
             "script_location", str(Path(__file__).with_name("migrations"))
         )
         with _ALEMBIC, self._begin() as connection:
-            config.attributes["connection"] = connection
-            alembic.command.upgrade(config, "head")
+            if self._schema_version(connection) is None:
+                config.attributes["connection"] = connection
+                alembic.command.upgrade(config, "head")
 
     def check(self) -> list[str]:
         with self._begin() as connection:
@@ -388,6 +385,8 @@ class SQLAlchemyStorage(Storage):
 
     def _try_to_insert(self, connection: sa.Connection) -> None:
         """Insert into each table, and take it back."""
+        # Others may be trying the same.
+        base_id = str(uuid.uuid4())
         nobody: dict[sa.Table, dict[str, Any]] = {
             NOTIFICATIONS: {"digest": 0, "payload": "{}"},
             SUMMARIES: {"digest": 0, "summary": "{}"},
@@ -395,7 +394,9 @@ class SQLAlchemyStorage(Storage):
         }
         for table, row in nobody.items():
             with connection.begin_nested() as savepoint:
-                connection.execute(self._insert[table], row | {"base_id": ""})
+                connection.execute(
+                    self._insert[table], row | {"base_id": base_id}
+                )
                 savepoint.rollback()
 
     def close(self) -> None:
@@ -424,7 +425,8 @@ class SQLAlchemyStorage(Storage):
     def _connect(self) -> sa.Connection:
         try:
             return self._engine.connect()
-        except TypeError as error:
+        except (AttributeError, TypeError) as error:
+            # What clients make of options that they do not know.
             raise exceptions.StorageMisconfigured(
                 f"{self}: {_line(error)}: check the connection string"
             ) from error
@@ -543,8 +545,25 @@ _ADVICE: tuple[tuple[frozenset[object], str], ...] = (
 )
 
 
+def _again(action: Callable[[], None]) -> None:
+    """Do what others may be doing, and undoing for us, at this moment."""
+    for tries_left in reversed(range(_DEADLOCK_TRIES)):
+        try:
+            return action()
+        except exceptions.StorageMisconfigured:
+            raise
+        except exceptions.StorageError:
+            if not tries_left:
+                raise
+            time.sleep(random.uniform(0.05, 0.2))  # noqa: S311
+    return None
+
+
 def _engine_url(url: sa.URL) -> sa.URL:
     """The URL that reaches the database, where the given one is too short."""
+    if "@" in (url.host or ""):
+        # It is a part of the password: do not show it.
+        raise ValueError("write %40 for @ in user and password")
     if url.get_backend_name() != "sqlite":
         return url.set(
             drivername=_DEFAULT_DRIVERS.get(url.drivername, url.drivername)

@@ -52,7 +52,7 @@ from profiler_bridge.query import (
 )
 from profiler_bridge.report import osprofiler
 from profiler_bridge.storage import get_storage
-from profiler_bridge.storage.base import Storage
+from profiler_bridge.storage.base import Position, Storage
 from profiler_bridge.testing.sample import (
     MILLISECOND,
     SECOND,
@@ -237,9 +237,9 @@ def in_processes(
 # What is stored
 
 
-def one_span(**fields: Any) -> list[Payload]:
+def one_span(*, seed: int = 1, **fields: Any) -> list[Payload]:
     """The start and the stop of a trace that is one span."""
-    rng = seeded(1)
+    rng = seeded(seed)
     base_id = new_id(rng)
     return span(base_id, new_id(rng), base_id, **fields)
 
@@ -363,7 +363,7 @@ VALUES: dict[str, Any] = {
 
 
 class StorageConformance:
-    """What the tests share, and a plugin may override."""
+    """All of it: make a subclass, and override what stands above the tests."""
 
     @pytest.fixture
     def connection_string(self) -> str:
@@ -693,7 +693,7 @@ class StorageConformance:
             spans=10,
             unfinished=0,
             headless=0,
-            orphans=0,
+            missing_parents=0,
             errors=1,
             projects=("shop",),
             services=("api", "conductor"),
@@ -701,30 +701,30 @@ class StorageConformance:
             names=("db", "rpc", "wsgi"),
         )
 
-    @pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
-    def test_summary_of_what_is_missing(
-        self, storage: Storage, size: int
-    ) -> None:
+    def test_summary_of_what_is_missing(self, storage: Storage) -> None:
         """The same, however the pieces were written."""
-        # wsgi, rpc, db, db, db, db, rpc, rpc, db, db, db, db, rpc, wsgi
-        payloads = request(seeded(1), error="DBDeadlock")
         missing = {
             1: "the start of an rpc: headless",
             5: "the stop of its second query: unfinished",
             7: "the start of the other rpc, and ...",
             12: "... its stop: both queries are orphans of one parent",
         }
-        kept = [each for at, each in enumerate(payloads) if at not in missing]
-        kept[-1]["info"] |= {"etype": "HTTPError"}
-        write(storage, *cut(shuffled(kept, size), size))
-        found = summary_of(storage, payloads[0]["base_id"])
-        assert (
-            found.spans,
-            found.unfinished,
-            found.headless,
-            found.orphans,
-            found.errors,
-        ) == (6, 1, 1, 1, 2)
+        for size in (1, 2, 3, 5, 100):
+            # wsgi, rpc, db, db, db, db, rpc, rpc, db, db, db, db, rpc, wsgi
+            payloads = request(seeded(size), error="DBDeadlock")
+            kept = [
+                each for at, each in enumerate(payloads) if at not in missing
+            ]
+            kept[-1]["info"] |= {"etype": "HTTPError"}
+            write(storage, *cut(shuffled(kept, size), size))
+            found = summary_of(storage, payloads[0]["base_id"])
+            assert (
+                found.spans,
+                found.unfinished,
+                found.headless,
+                found.missing_parents,
+                found.errors,
+            ) == (6, 1, 1, 1, 2), size
 
     def test_summary_of_a_lone_stop(self, storage: Storage) -> None:
         _, stop = one_span()
@@ -732,25 +732,16 @@ class StorageConformance:
         found = summary_of(storage, stop["base_id"])
         assert (found.root, found.headless, found.duration) == (None, 1, 0)
 
-    @pytest.mark.parametrize(
-        "query", [{}, {"service": "api"}, {"error": True}]
-    )
     def test_list_when_earliest_notification_arrives_last(
-        self, storage: Storage, query: dict[str, Any]
+        self, storage: Storage
     ) -> None:
         """The trace stands where it really started, and only there."""
         early, late, between = _crossing_traces()
         write(storage, between, late, *cut(early[::-1], 1))
-        assert listed(storage, **query) == [
-            each[0]["base_id"] for each in (late, between, early)
-        ]
-        assert paged(storage, 1, **query) == listed(storage, **query)
+        self.assert_listed(storage, late, between, early)
 
-    @pytest.mark.parametrize(
-        "query", [{}, {"service": "api"}, {"error": True}]
-    )
     def test_list_when_writers_had_parts_of_it(
-        self, connection_string: str, storage: Storage, query: dict[str, Any]
+        self, connection_string: str, storage: Storage
     ) -> None:
         early, late, between = _crossing_traces()
         write(storage, between, late)
@@ -760,9 +751,15 @@ class StorageConformance:
                 write(own, early[number::WRITERS])
 
         in_threads(work)
-        assert listed(storage, **query) == [
-            each[0]["base_id"] for each in (late, between, early)
-        ]
+        self.assert_listed(storage, late, between, early)
+
+    @staticmethod
+    def assert_listed(storage: Storage, *traces: list[Payload]) -> None:
+        """In this order, under each of their terms."""
+        found = [each[0]["base_id"] for each in traces]
+        for query in ({}, {"service": "api"}, {"error": True}):
+            assert listed(storage, **query) == found, query
+            assert paged(storage, 1, **query) == found, query
 
     # Pages of traces, in a storage that holds others
 
@@ -876,6 +873,27 @@ class StorageConformance:
         )
         assert listed(storage, since=until, marker=oldest) == []
 
+    def test_index_stretches(self, storage: Storage) -> None:
+        """What paging is made of; its bounds are not looked at again."""
+        write(
+            storage, [each for trace in _assorted_traces() for each in trace]
+        )
+        found = storage.index(ALL_TRACES, None, None, 100)
+        assert len(found) == 24
+        assert list(found) == sorted(found, reverse=True)
+        for at, before in enumerate(found):
+            assert list(storage.index(ALL_TRACES, before, None, 5)) == list(
+                found[at + 1 : at + 6]
+            )
+            until = Position(before.started, "")
+            assert list(storage.index(ALL_TRACES, until, None, 100)) == [
+                each for each in found if each.started < before.started
+            ]
+            since = before.started
+            assert list(storage.index(ALL_TRACES, None, since, 100)) == [
+                each for each in found if each.started >= before.started
+            ]
+
     def test_list_nothing_stored(self, storage: Storage) -> None:
         assert listed(storage) == []
 
@@ -885,37 +903,42 @@ class StorageConformance:
     def assert_whole(storage: Storage, payloads: list[Payload]) -> None:
         assert observed(storage, payloads) == expected(payloads)
 
-    @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
     def test_hostile_text_in_every_field(
-        self, connection_string: str, storage: Storage, text: str
+        self, connection_string: str, storage: Storage
     ) -> None:
-        payloads = one_span(
-            name=text,
-            info={
-                "db": {"statement": text, "params": [text, {text: text}]},
-                text: {"params": {text: text}},
-            },
-            service=text,
-            project=text,
-            host=text,
-            error=text,
-        )
-        others = request(seeded(2))
-        write(storage, others, payloads)
-        self.assert_stored(connection_string, [*others, *payloads])
-        assert observed(storage, payloads) == expected(payloads)
-        assert listed(storage, service=text) == [payloads[0]["base_id"]]
+        everything: list[Payload] = []
+        for seed, (kind, text) in enumerate(TEXTS.items()):
+            payloads = one_span(
+                seed=seed,
+                name=text,
+                info={
+                    "db": {"statement": text, "params": [text, {text: text}]},
+                    text: {"params": {text: text}},
+                },
+                service=text,
+                project=text,
+                host=text,
+                error=text,
+            )
+            write(storage, payloads)
+            assert observed(storage, payloads) == expected(payloads), kind
+            assert listed(storage, service=text) == [payloads[0]["base_id"]]
+            everything += payloads
+        self.assert_stored(connection_string, everything)
 
-    @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
-    def test_hostile_value(
-        self, connection_string: str, storage: Storage, value: object
+    def test_hostile_values(
+        self, connection_string: str, storage: Storage
     ) -> None:
-        payloads = one_span(
-            info={"db": {"statement": "SELECT 1", "params": value}}
-        )
-        write(storage, payloads)
-        self.assert_stored(connection_string, payloads)
-        assert observed(storage, payloads) == expected(payloads)
+        everything: list[Payload] = []
+        for seed, (kind, value) in enumerate(VALUES.items()):
+            payloads = one_span(
+                seed=seed,
+                info={"db": {"statement": "SELECT 1", "params": value}},
+            )
+            write(storage, payloads)
+            assert observed(storage, payloads) == expected(payloads), kind
+            everything += payloads
+        self.assert_stored(connection_string, everything)
 
     def test_hostile_fields_missing_and_fields_added(
         self, connection_string: str, storage: Storage
@@ -962,7 +985,10 @@ class StorageConformance:
         others = request(rng)
         write(storage, others, *cut(shuffled(payloads, 1), 1000))
         self.assert_stored(connection_string, [*others, *payloads])
-        assert observed(storage, payloads) == expected(payloads)
+        ((summary, report, _),) = expected(payloads)
+        base_id = payloads[0]["base_id"]
+        assert summary_of(storage, base_id) == summary
+        assert as_text(storage.report(base_id)) == report
 
     # Purging
 

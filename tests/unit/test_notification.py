@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from profiler_bridge import exceptions
@@ -37,8 +37,6 @@ from profiler_bridge.testing.sample import Payload, request, seeded
 from profiler_bridge.testing.storage import as_text, one_span
 
 # Nothing here is about time, and machines are busy.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
 
 # Every character that JSON can bring, lone surrogates and NUL too.
 texts = st.text(st.characters(codec=None, exclude_categories=()))

@@ -154,7 +154,7 @@ def test_summary_agrees_with_the_trace(payloads: list[Payload]) -> None:
         each.exception is not None for each in trace.spans
     )
     known = {each["trace_id"] for each in payloads}
-    assert summary.orphans == len(
+    assert summary.missing_parents == len(
         {each["parent_id"] for each in payloads} - known - {BASE}
     )
 
@@ -215,7 +215,7 @@ def test_request() -> None:
         spans=10,
         unfinished=0,
         headless=0,
-        orphans=0,
+        missing_parents=0,
         errors=1,
         projects=("shop",),
         services=("api", "conductor"),

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler_bridge.notification import parse_timestamp
@@ -34,10 +34,6 @@ from profiler_bridge.testing.sample import (
 )
 from profiler_bridge.testing.storage import shuffled
 from profiler_bridge.trace import Span, Trace, Verdict
-
-# Nothing here is about time, and machines are busy.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
 
 
 def uid(number: int) -> str:
