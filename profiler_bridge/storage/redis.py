@@ -89,10 +89,12 @@ OPTS: Sequence[cfg.Opt] = [
     ),
 ]
 
-# A client's timeout is for each time it sends or waits. The default one of
-# the sentinel's plugin is short: so is what is asked for at once.
+# A client's timeout is for each time it sends or waits, in seconds. That of
+# the sentinel's plugin is short: so is what is asked for at once, and there is
+# a patient client for what is large, or must wait for replicas.
 _TRIP_COMMANDS = 1000
-_TRIP_BYTES = 512 * 1024
+_TRIP_BYTES = 256 * 1024
+PATIENCE = 5.0
 _READ_KEYS = 100
 # In seconds: for this long it is believed how many replicas there are, ...
 _REPLICAS_KNOWN = 10.0
@@ -148,9 +150,7 @@ class RedisStorage(Storage):
         self._retention = retention
         self._wait_replicas = wait_replicas
         self._client = self._make_client(connection_string)
-        options = self._client.connection_pool.connection_kwargs
-        # WAIT is to answer before the client gives up; 0 would be for ever.
-        self._wait_ms = max(1, round(options["socket_timeout"] / 2 * 1000))
+        self._patient_client = self._client
         self._replicas = 0
         self._replicas_until = 0.0
         self._next_sweep = 0.0
@@ -166,7 +166,10 @@ class RedisStorage(Storage):
                 raise ValueError
             (urllib.parse.urlsplit(url).hostname or "").encode("idna")
             pool = redis.ConnectionPool.from_url(
-                url, socket_connect_timeout=10, socket_timeout=10, **CLIENT
+                url,
+                socket_connect_timeout=PATIENCE,
+                socket_timeout=PATIENCE,
+                **CLIENT,
             )
             # The URL must not change these.
             pool.connection_kwargs.update(CLIENT)
@@ -449,7 +452,8 @@ class RedisStorage(Storage):
         return warnings
 
     def close(self) -> None:
-        self._client.connection_pool.disconnect()
+        for client in (self._client, self._patient_client):
+            client.connection_pool.disconnect()
 
     def __str__(self) -> str:
         return self._masked
@@ -464,13 +468,20 @@ class RedisStorage(Storage):
         :param replicas: how many must confirm what was written
         :returns: the replies; an empty one of a key that holds another type
         """
-        # In the connection that wrote, for WAIT is about what that did.
-        wait = ("WAIT", str(replicas), str(self._wait_ms))
+        options = self._patient_client.connection_pool.connection_kwargs
+        # To answer before the client gives up; 0 would be for ever.
+        wait = str(round(options["socket_timeout"] * 500) or 1)
         replies: list[Any] = []
-        for trip in _trips(commands):
-            with self._errors(replicas):
-                pipeline: Any = self._client.pipeline(transaction=False)
-                for command in (*trip, wait) if replicas else trip:
+        for trip, size in _trips(commands):
+            if replicas:
+                # In the connection that wrote, for it is about that.
+                trip.append(("WAIT", str(replicas), wait))
+            client = self._client
+            if replicas or size > _TRIP_BYTES:
+                client = self._patient_client
+            with self._errors():
+                pipeline: Any = client.pipeline(transaction=False)
+                for command in trip:
                     pipeline.execute_command(*command)
                 answers = pipeline.execute(raise_on_error=False)
                 for at, answer in enumerate(answers):
@@ -478,17 +489,17 @@ class RedisStorage(Storage):
                         if not (_is_foreign(answer) and trip[at][0] in _READ):
                             raise answer
                         answers[at] = []
-            if replicas and answers[-1] < replicas:
+            if replicas and answers.pop() < replicas:
                 self._replicas_until = 0.0
                 raise exceptions.StorageUnavailable(
-                    f"{self}: {answers[-1]} of {replicas} replica(s) confirmed"
-                    " the write: see wait_replicas"
+                    f"{self}: fewer than {replicas} replica(s) confirmed the"
+                    " write: see wait_replicas"
                 )
-            replies += answers[: len(trip)]
+            replies += answers
         return replies
 
     @contextlib.contextmanager
-    def _errors(self, replicas: int = 0) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
         """Make the client's errors ours."""
         try:
             yield
@@ -498,10 +509,6 @@ class RedisStorage(Storage):
                 if isinstance(error, kinds):
                     what = f"{what}: {advice}"
                     raise exceptions.StorageMisconfigured(what) from error
-            if isinstance(error, redis.TimeoutError) and replicas:
-                # A server looks only ten times a second for WAITs to end.
-                self._replicas_until = 0.0
-                what += f", or for {replicas} replica(s): see wait_replicas"
             if isinstance(error, _PASSING) or _is_passing(line(error)):
                 raise exceptions.StorageUnavailable(what) from error
             if _is_foreign(error):
@@ -546,17 +553,22 @@ def _is_foreign(error: Exception) -> bool:
     return str(error).startswith("WRONGTYPE")
 
 
-def _trips(commands: Iterable[Command]) -> Iterator[list[Command]]:
+def _trips(commands: Iterable[Command]) -> Iterator[tuple[list[Command], int]]:
+    """Commands to be sent at once, and their size in bytes.
+
+    :returns: what is too large has only one command
+    """
     trip: list[Command] = []
     size = 0
     for command in commands:
-        size += sum(map(len, command))
-        if trip and (len(trip) == _TRIP_COMMANDS or size > _TRIP_BYTES):
-            yield trip
-            trip, size = [], sum(map(len, command))
+        more = sum(map(len, command))
+        if trip and (len(trip) == _TRIP_COMMANDS or size + more > _TRIP_BYTES):
+            yield trip, size
+            trip, size = [], 0
         trip.append(command)
+        size += more
     if trip:
-        yield trip
+        yield trip, size
 
 
 def _chunks(values: Iterable[str], size: int) -> Iterator[list[str]]:

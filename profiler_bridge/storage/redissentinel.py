@@ -26,6 +26,7 @@ from oslo_config import cfg
 from profiler_bridge import exceptions
 from profiler_bridge.storage.redis import (
     CLIENT,
+    PATIENCE,
     RedisStorage,
     line,
 )
@@ -38,9 +39,10 @@ OPTS: Sequence[cfg.Opt] = [
         default=0.1,
         min=0.01,
         deprecated_group="profiler",
-        help="How many seconds to wait for the sentinels, and for the servers"
-        " they name, each time something is sent to them or awaited from"
-        " them.",
+        help="How many seconds to wait for the sentinels, and for the master"
+        " they name, each time something is sent or awaited. Only writes of"
+        " more than 256 KB, and those that replicas must confirm, may take 5"
+        " seconds.",
     ),
     cfg.StrOpt(
         "sentinel_service_name",
@@ -84,15 +86,13 @@ class RedisSentinelStorage(RedisStorage):
         **options: Any,
     ) -> None:
         self._service = sentinel_service_name
-        self._timeouts = {
-            "socket_timeout": socket_timeout,
-            "socket_connect_timeout": socket_timeout,
-        }
-        self._login = {
+        self._timeout = socket_timeout
+        self._sentinel_login = {
             "username": sentinel_username,
             "password": sentinel_password,
         }
         super().__init__(connection_string, **options)
+        self._patient_client = self._master(max(socket_timeout, PATIENCE))
 
     def _make_client(self, url: str) -> redis.Redis:
         match = re.fullmatch(
@@ -117,20 +117,24 @@ class RedisSentinelStorage(RedisStorage):
         self._sentinels = sentinel_class(
             hosts,
             sentinel_kwargs={
-                **self._timeouts,
-                **self._login,
-                "protocol": 2,
+                **self._sentinel_login,
+                "socket_timeout": self._timeout,
+                "socket_connect_timeout": self._timeout,
+                "protocol": CLIENT["protocol"],
                 "retry": CLIENT["retry"],
             },
-        )
-        self._sentinels.storage = self
-        client: redis.Redis = self._sentinels.master_for(
-            self._service,
-            **self._timeouts,
             **CLIENT,
+            socket_connect_timeout=self._timeout,
             db=int(match["db"] or 0),
             username=unquote(match["username"] or "") or None,
             password=unquote(match["password"] or "") or None,
+        )
+        self._sentinels.storage = self
+        return self._master(self._timeout)
+
+    def _master(self, timeout: float) -> redis.Redis:
+        client: redis.Redis = self._sentinels.master_for(
+            self._service, socket_timeout=timeout
         )
         return client
 
@@ -213,3 +217,8 @@ def _address(text: str) -> tuple[str, int]:
         raise ValueError
     parts.hostname.encode("idna")
     return parts.hostname, parts.port or DEFAULT_PORT
+
+
+def list_opts() -> list[tuple[str, Sequence[cfg.Opt]]]:
+    """What oslo-config-generator writes of this plugin and of ``redis``."""
+    return [("osprofiler", RedisSentinelStorage.OPTS)]
