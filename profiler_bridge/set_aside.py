@@ -174,7 +174,10 @@ class SetAside:
         """A transaction on the file."""
         try:
             if create:
-                os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o600))
+                # With O_EXCL, as in profiler_bridge.storage.sqlalchemy.
+                with contextlib.suppress(FileExistsError):
+                    flags = os.O_CREAT | os.O_EXCL
+                    os.close(os.open(self._path, flags, 0o600))
             connection = sqlite3.connect(
                 f"{Path(self._path).absolute().as_uri()}?mode=rw",
                 uri=True,

@@ -342,8 +342,11 @@ class SQLAlchemyStorage(Storage):
     def _make_file(self) -> None:
         """Make the file, for its owner only, where there is none."""
         path = str(self._url.database)
+        # O_EXCL also so that a file that is there is not opened: to close it
+        # again would take away the locks that this process has on it
+        # (sqlite.org/howtocorrupt.html, 2.2).
         with contextlib.suppress(OSError):  # connecting says it better
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
         with self._begin() as connection:
             # Readers do not wait for the writer then; kept in the file.
             connection.exec_driver_sql("PRAGMA journal_mode = WAL")

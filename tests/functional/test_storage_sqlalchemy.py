@@ -20,6 +20,7 @@ import json
 import shutil
 import sqlite3
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -803,3 +804,25 @@ def test_plan_of_a_page_in_numbers(full: str) -> None:
         patch.setattr(storage, "index", count)
         assert len(listed(storage, limit=5)) == 5
     assert sum(asked) <= 12
+
+
+def test_preparing_again_takes_no_lock_away(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    """Closing a file drops all locks that a process has on it.
+
+    Without them another process believes itself to be the last, and deletes
+    the write-ahead log that is still in use.
+    """
+    storage = get_storage(sqlite_url)
+    storage.prepare()
+    write(storage, request(seeded(1)))
+    storage.prepare()
+    path = tmp_path / "profiler.db"
+    visit = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]);"
+        "c.execute('SELECT 1 FROM bridge_notifications').fetchone(); c.close()"
+    )
+    subprocess.run([sys.executable, "-c", visit, str(path)], check=True)
+    assert path.with_name("profiler.db-wal").exists()
+    storage.close()
