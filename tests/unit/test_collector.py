@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any, cast
 import pytest
 
 from profiler_bridge import collector, exceptions
-from profiler_bridge.collector import Collector, Incoming
+from profiler_bridge.collector import FORMAT, VERSION, Collector, Incoming
 from profiler_bridge.masking import MASK, Masker
 from profiler_bridge.notification import Notification
 from profiler_bridge.set_aside import SetAside
@@ -142,3 +143,29 @@ def test_what_is_nested_too_deep_is_set_aside(tmp_path: Path) -> None:
     )
     [kept] = SetAside(str(tmp_path / "set-aside.sqlite"), 2**20).messages()
     assert kept.reason == exceptions.Reason.NOT_ENCODABLE
+
+
+def test_many_points_in_one_message(tmp_path: Path) -> None:
+    """A verdict for each point: of three one is bad, the others are stored."""
+    storage = Failing(ValueError(), 0)
+    good, other = request(seeded(1))[:2]
+    bad = {**good, "base_id": "*"}
+    points = Message({FORMAT: VERSION, "points": [good, bad, other]})
+    single = Message(request(seeded(2))[0])
+    assert make(storage, tmp_path).dispatch([points, single]) == set()
+    assert [each.payload for each in storage.written] == [
+        good,
+        other,
+        single.message["payload"],
+    ]
+    [kept] = SetAside(str(tmp_path / "set-aside.sqlite"), 2**20).messages()
+    assert kept.reason == exceptions.Reason.BAD_ID
+    assert json.loads(kept.body)["payload"] == bad
+
+
+def test_many_points_of_a_later_format_are_set_aside(tmp_path: Path) -> None:
+    storage = Failing(ValueError(), 0)
+    later = Message({FORMAT: VERSION + 1, "points": []})
+    assert make(storage, tmp_path).dispatch([later]) == set()
+    [kept] = SetAside(str(tmp_path / "set-aside.sqlite"), 2**20).messages()
+    assert json.loads(kept.body) == later.message

@@ -28,6 +28,8 @@ PACKAGE = ROOT / "profiler_bridge"
 ROOMS = [
     "exceptions",
     "notification",
+    "notifier",
+    "osprofiler",
     "masking",
     "trace",
     "query",

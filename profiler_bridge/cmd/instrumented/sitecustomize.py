@@ -1,0 +1,78 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Runs at the start of every Python under profiler-bridge-instrument.
+
+It has to be quick, to disturb nothing, and to run on whatever Python the
+program has. So it imports only what every start has imported anyway.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+
+class _Finder:
+    """Registers bridge:// as soon as osprofiler's drivers are there."""
+
+    def find_spec(
+        self, name: str, path: object = None, target: object = None
+    ) -> ModuleSpec | None:
+        if name != "osprofiler.drivers":
+            return None
+        from importlib import import_module
+        from importlib.util import find_spec
+
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def execute_and_register(module: ModuleType) -> None:
+            execute(module)
+            try:
+                import_module("profiler_bridge.osprofiler")
+            except Exception as error:  # noqa: BLE001 - the program goes on
+                print(
+                    "profiler-bridge-instrument: bridge:// is not there for"
+                    f" {sys.executable}: {error}",
+                    file=sys.stderr,
+                )
+
+        spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
+        return spec
+
+
+def _run_the_one_behind() -> None:
+    """Run the sitecustomize.py that there would be without this one."""
+    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
+    sys.path[:] = [each for each in sys.path if each != here]
+    this = sys.modules.pop("sitecustomize")
+    try:
+        import sitecustomize  # type: ignore[import-not-found]  # noqa: F401
+    except ImportError as error:
+        if error.name != "sitecustomize":
+            raise
+    finally:
+        sys.modules.setdefault("sitecustomize", this)
+
+
+if __name__ == "sitecustomize":
+    sys.meta_path.insert(0, _Finder())
+    _run_the_one_behind()
