@@ -30,6 +30,7 @@ from oslo_config import cfg
 from profiler_bridge import exceptions
 from profiler_bridge.notification import Notification
 from profiler_bridge.query import (
+    ALL_TRACES,
     PartialSummary,
     Sort,
     TraceQuery,
@@ -124,11 +125,11 @@ class Storage(abc.ABC):
         """
 
     @abc.abstractmethod
-    def purge(self, before: int) -> int:
-        """Delete traces whose last notification is older.
+    def delete(self, base_id: str, partials: Sequence[PartialSummary]) -> None:
+        """Delete a trace; what is gone already is no error.
 
-        :param before: microseconds since 1970
-        :returns: how many traces went
+        :param partials: all of its partial summaries: in the index it can
+            stand under each of its terms, at the start of each of them
         """
 
     @abc.abstractmethod
@@ -142,6 +143,24 @@ class Storage(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Let go of connections. The storage can be used again."""
+
+    def purge(self, before: int) -> int:
+        """Delete traces whose last notification is older.
+
+        :param before: microseconds since 1970
+        :returns: how many traces went
+        """
+        purged = 0
+        end: Position | None = Position(before, "")
+        while end is not None:
+            stretch = self.index(ALL_TRACES, end, None, _LONGEST_STRETCH)
+            end = stretch[-1] if len(stretch) == _LONGEST_STRETCH else None
+            partials = self.partials({each.base_id for each in stretch})
+            for base_id, pieces in partials.items():
+                if max(piece.finished for piece in pieces) < before:
+                    self.delete(base_id, pieces)
+                    purged += 1
+        return purged
 
     def trace(self, base_id: str) -> Trace:
         """The tree of a trace.

@@ -56,7 +56,6 @@ from redis.retry import Retry
 from profiler_bridge import exceptions
 from profiler_bridge.notification import Notification
 from profiler_bridge.query import (
-    ALL_TRACES,
     PartialSummary,
     TraceQuery,
     TraceSummary,
@@ -396,22 +395,9 @@ class RedisStorage(Storage):
 
     # The rest of the interface
 
-    def purge(self, before: int) -> int:
-        purged = 0
-        end: Position | None = Position(before, "")
-        while end is not None:
-            stretch = self.index(ALL_TRACES, end, None, _TRIP_COMMANDS)
-            end = stretch[-1] if len(stretch) == _TRIP_COMMANDS else None
-            partials = self.partials({each.base_id for each in stretch})
-            for base_id, pieces in partials.items():
-                if max(piece.finished for piece in pieces) < before:
-                    self._delete(base_id, pieces)
-                    purged += 1
-        return purged
-
-    def _delete(self, base_id: str, pieces: Sequence[PartialSummary]) -> None:
-        members = {_member(piece.started, base_id) for piece in pieces}
-        terms = summarize(base_id, pieces).terms()
+    def delete(self, base_id: str, partials: Sequence[PartialSummary]) -> None:
+        members = {_member(piece.started, base_id) for piece in partials}
+        terms = summarize(base_id, partials).terms()
         # The index last: what is left of it, if this is cut short, is skipped
         # by readers.
         self._run(

@@ -40,7 +40,6 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from profiler_bridge import exceptions
 from profiler_bridge.notification import Notification, is_id
 from profiler_bridge.query import (
-    ALL_TRACES,
     PartialSummary,
     partial_summaries,
     summarize,
@@ -296,23 +295,12 @@ class SQLAlchemyStorage(Storage):
         with self._begin() as connection:
             return [Position(*row) for row in connection.execute(statement)]
 
-    def purge(self, before: int) -> int:
-        purged = 0
-        end: Position | None = Position(before, "")
-        while end is not None:
-            stretch = self.index(ALL_TRACES, end, None, _CHUNK)
-            end = stretch[-1] if len(stretch) == _CHUNK else None
-            partials = self.partials({each.base_id for each in stretch})
-            for base_id, pieces in partials.items():
-                if max(piece.finished for piece in pieces) < before:
-                    self._delete(base_id, pieces)
-                    purged += 1
-        return purged
-
-    def _delete(self, base_id: str, pieces: Sequence[PartialSummary]) -> None:
+    def delete(self, base_id: str, partials: Sequence[PartialSummary]) -> None:
         # The index has no rows by base_id: name every one there can be.
-        starts = {piece.started for piece in pieces}
-        terms = [_digest(each) for each in summarize(base_id, pieces).terms()]
+        starts = {piece.started for piece in partials}
+        terms = [
+            _digest(each) for each in summarize(base_id, partials).terms()
+        ]
         with self._begin() as connection:
             for table in (NOTIFICATIONS, SUMMARIES):
                 connection.execute(
