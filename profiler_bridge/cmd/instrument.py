@@ -39,6 +39,8 @@ def main() -> int:
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(FOLDER), *([others] if others else [])]
     )
+    # What is not written yet would be lost.
+    sys.stdout.flush()
     try:
         os.execvp(args.command, [args.command, *args.args])  # noqa: S606
     except OSError as error:

@@ -299,7 +299,10 @@ def test_existing_profiler_section_is_understood(
     ("args", "message"),
     [
         (("show", str(uuid.UUID(int=0))), "is not in this storage"),
-        (("list", "--marker", "nothing"), "marker nothing is not"),
+        (
+            ("list", "--marker", str(uuid.UUID(int=0))),
+            "marker 00000000-0000-0000-0000-000000000000 is not",
+        ),
         (("list", "--config-file", "/nowhere"), "/nowhere"),
     ],
 )

@@ -16,8 +16,6 @@ It has to be quick, to disturb nothing, and to run on whatever Python the
 program has. So it imports only what every start has imported anyway.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 
@@ -32,7 +30,7 @@ class _Finder:
 
     def find_spec(
         self, name: str, path: object = None, target: object = None
-    ) -> ModuleSpec | None:
+    ) -> "ModuleSpec | None":
         if name != "osprofiler.drivers":
             return None
         from importlib import import_module
@@ -44,7 +42,7 @@ class _Finder:
             return spec
         execute = spec.loader.exec_module
 
-        def execute_and_register(module: ModuleType) -> None:
+        def execute_and_register(module: "ModuleType") -> None:
             execute(module)
             try:
                 import_module("profiler_bridge.osprofiler")
