@@ -1,0 +1,165 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A backlog in RabbitMQ, and the processes that drain it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import amqp
+
+from tests import bus, servers
+from tests.benchmarks import listener, payloads
+from tests.benchmarks.bench import Bench
+
+_EXCHANGE = "openstack"
+# The last messages are not counted: they may not fill a batch, and then wait
+# for its timeout.
+_COUNTED = 0.9
+# Nobody may take longer, for one backlog.
+_SECONDS = 900.0
+
+
+@dataclass(frozen=True)
+class Drain:
+    """How a backlog was drained.
+
+    :param rate: messages per second, of all processes together
+    :param cpu: seconds of user and system time per message
+    :param memory: the peak of the largest process, in bytes
+    """
+
+    rate: float
+    cpu: float
+    memory: int
+
+
+def publish(rabbitmq: servers.RabbitMQ, bodies: Iterable[bytes]) -> int:
+    """Put message bodies on the queue that nobody listens on.
+
+    Without the broker's confirmation, to be fast; waits until it has all.
+
+    :returns: how many there are
+    """
+    count = 0
+    with amqp.Connection(f"127.0.0.1:{rabbitmq.port}") as connection:
+        channel = connection.channel()
+        channel.exchange_declare(
+            _EXCHANGE, "topic", durable=False, auto_delete=False
+        )
+        channel.queue_declare(bus.QUEUE, durable=False, auto_delete=False)
+        channel.queue_bind(bus.QUEUE, _EXCHANGE, bus.QUEUE)
+        channel.queue_purge(bus.QUEUE)
+        for body in bodies:
+            count += 1
+            message = amqp.Message(
+                body,
+                content_type="application/json",
+                content_encoding="utf-8",
+                delivery_mode=1,
+            )
+            channel.basic_publish(message, _EXCHANGE, bus.QUEUE)
+    if not servers.wait_until(
+        lambda: rabbitmq.queue_depth(bus.QUEUE) == count, 60
+    ):
+        raise RuntimeError("RabbitMQ does not have all messages")
+    return count
+
+
+def drain(
+    bench: Bench,
+    bodies: Sequence[bytes],
+    kind: str,
+    url: str = "sqlite:///nowhere",
+    processes: int = 1,
+) -> Drain:
+    """Publish a backlog and have processes of their own drain it.
+
+    :param kind: see :class:`listener.Task`
+    :param url: where the messages go
+    """
+    folder = bench.folder()
+    config_file = folder / "bridge.conf"
+    config_file.write_text(
+        f"[DEFAULT]\ntransport_url = {bench.rabbitmq.transport_url}\n"
+        f"[osprofiler]\nconnection_string = {url}\n"
+        f"[bridge]\nset_aside = {folder}/set-aside.sqlite\n"
+    )
+    published = publish(bench.rabbitmq, bodies)
+    task = listener.Task(kind, str(config_file), published, _SECONDS)
+    results = _run(task, processes)
+    began = min(each.began for each in results)
+    done = sorted(each for result in results for each in result.done)
+    total = sum(count for _, count in done)
+    if total < published:
+        raise RuntimeError(f"{kind}: {total} of {published} messages done")
+    counted = 0
+    end = began
+    for moment, count in done:
+        counted += count
+        end = moment
+        if counted >= _COUNTED * published:
+            break
+    return Drain(
+        counted / (end - began),
+        sum(each.cpu for each in results) / total,
+        max(each.memory for each in results),
+    )
+
+
+def _run(task: listener.Task, processes: int) -> list[listener.Result]:
+    with contextlib.ExitStack() as stack:
+        running = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [
+                        *(sys.executable, "-m", listener.__name__),
+                        json.dumps(asdict(task)),
+                    ],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    cwd=Path(__file__).parents[2],
+                )
+            )
+            for _ in range(processes)
+        ]
+        for each in running:
+            stack.callback(each.kill)
+        for each in running:
+            assert each.stdout is not None
+            each.stdout.readline()
+        end = time.monotonic() + task.seconds + 60
+        for each in running:
+            assert each.stdin is not None
+            each.stdin.write("go\n")
+            each.stdin.flush()
+        results = []
+        for each in running:
+            output, _ = each.communicate(timeout=end - time.monotonic())
+            if each.returncode:
+                raise RuntimeError(f"{task} ended with {each.returncode}")
+            results.append(listener.Result(**json.loads(output)))
+        return results
+
+
+def make(count: int) -> list[bytes]:
+    """The bodies of a backlog, made once for many drains."""
+    return [*payloads.bodies(count)]

@@ -1,0 +1,65 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The most memory that a worker of the daemon has under a large backlog."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator
+
+from tests.benchmarks import payloads
+from tests.benchmarks.backlog import publish
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.listener import peak_memory
+from tests.benchmarks.table import Row, single
+from tests.daemon import Daemon, wait_for
+
+_MIB = 1 << 20
+_SECONDS = 900
+
+
+def run(bench: Bench) -> Iterator[Row]:
+    count = bench.size(200_000, 5_000)
+    publish(bench.rabbitmq, payloads.bodies(count))
+    with bench.database("SQLite") as url:
+        daemon = Daemon(
+            bench.folder(),
+            {
+                "DEFAULT": {"transport_url": bench.rabbitmq.transport_url},
+                "osprofiler": {"connection_string": url},
+            },
+        )
+        path = url.removeprefix("sqlite:///")
+
+        def all_stored() -> bool:
+            time.sleep(0.5)
+            with contextlib.suppress(sqlite3.OperationalError):
+                with contextlib.closing(sqlite3.connect(path)) as connection:
+                    [(stored,)] = connection.execute(
+                        "SELECT count(*) FROM bridge_notifications"
+                    )
+                return bool(stored == count)
+            return False
+
+        with daemon:
+            wait_for(all_stored, "the backlog in the database", _SECONDS)
+            peak = max(map(peak_memory, daemon.workers()))
+            daemon.terminate()
+    yield single(
+        f"peak memory of a worker, backlog of {count:,}",
+        "MiB",
+        [peak / _MIB],
+        at_most=bench.wanted(200),
+    )

@@ -1,0 +1,151 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Notifications as a service with a SQL database sends them.
+
+A trace is one request: a wsgi span around statements of SQL, one after the
+other. Sizes are what OpenStack's services have: statements from "BEGIN" to
+a join of many columns, parameters in a list.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+
+from profiler_bridge.testing.sample import (
+    MILLISECOND,
+    SECOND,
+    STARTED,
+    Payload,
+    new_id,
+    seeded,
+    span,
+)
+from tests import bus
+
+#: Points of a trace.
+TRACE = 200
+#: So many requests run at the same time: their points alternate.
+AT_ONCE = 5
+#: From the start of a trace to the start of the next.
+EVERY = SECOND
+#: One trace in so many has an error.
+ERROR_EVERY = 20
+SERVICES = ("public", "admin", "conductor", "scheduler")
+
+
+def _select(table: str, columns: int, joined: int = 0) -> str:
+    """A statement as SQLAlchemy writes it."""
+    names = [
+        f"{table}.{column}"
+        for column in ("id", "name", "owner_id", "state", "extra_specs")
+    ]
+    names += [f"{table}.attribute_{number}" for number in range(columns)]
+    joins = "".join(
+        f" \nLEFT OUTER JOIN {table}_{number} AS {table}_{number}_1 ON"
+        f" {table}.id = {table}_{number}_1.{table}_id"
+        for number in range(joined)
+    )
+    return (
+        f"SELECT {', '.join(names)} \nFROM {table}{joins} \nWHERE"
+        f" {table}.id = ? AND {table}.deleted = 0"
+    )
+
+
+# How often each is sent is by how often it stands here.
+_STATEMENTS = (
+    *(["BEGIN"] * 12),
+    *(["COMMIT"] * 2),
+    *([_select("endpoint", 0)] * 4),
+    *([_select("server", 2)] * 4),
+    *([_select("volume", 5)] * 4),
+    *([_select("network_binding", 4)] * 3),
+    *([_select("allocation", 9)] * 2),
+    *([_select("image", 15, 1)] * 2),
+    _select("server_metadata", 25, 2),
+    _select("subnet_allocation", 40, 4),
+)
+
+
+def trace(
+    rng: random.Random,
+    started: int = STARTED,
+    points: int = TRACE,
+    *,
+    service: str = SERVICES[0],
+    error: bool = False,
+) -> list[Payload]:
+    """One request's notifications, in the order of time."""
+    base_id, top = new_id(rng), new_id(rng)
+    moment = started
+    inner: list[Payload] = []
+    for _ in range(points // 2 - 1):
+        moment += rng.randint(1, 2 * MILLISECOND)
+        lasts = rng.randint(200, 3 * MILLISECOND)
+        statement = rng.choice(_STATEMENTS)
+        params = [new_id(rng)] * min(1, statement.count("?"))
+        inner += span(
+            *(base_id, new_id(rng), top, moment, lasts),
+            info={"db": {"statement": statement, "params": params}},
+            service=service,
+            host="vm",
+        )
+        moment += lasts
+    start, stop = span(
+        *(base_id, top, base_id, started, moment + MILLISECOND - started),
+        name="wsgi",
+        info={
+            "request": {
+                "path": f"/v3/servers/{new_id(rng)}",
+                "query": "",
+                "method": "GET",
+                "scheme": "http",
+            }
+        },
+        service=service,
+        host="vm",
+        error="NotFound" if error else None,
+    )
+    return [start, *inner, stop]
+
+
+def traces(count: int) -> Iterator[list[Payload]]:
+    """Requests one after the other, the same ones in every run."""
+    rng = seeded(count)
+    for number in range(count):
+        yield trace(
+            rng,
+            STARTED + number * EVERY,
+            service=SERVICES[number % len(SERVICES)],
+            error=number % ERROR_EVERY == 0,
+        )
+
+
+def points(count: int) -> Iterator[Payload]:
+    """So many notifications in the order in which a bus has them."""
+    made = traces(-(-count // TRACE))
+    left = count
+    while left:
+        group = [
+            each for each in (next(made, None) for _ in range(AT_ONCE)) if each
+        ]
+        for moment in zip(*group, strict=True):
+            yield from moment[:left]
+            left -= len(moment[:left])
+
+
+def bodies(count: int) -> Iterator[bytes]:
+    """The same as the bodies of messages."""
+    for payload in points(count):
+        yield json.dumps(bus.envelope(payload)).encode()
