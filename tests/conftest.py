@@ -13,6 +13,7 @@
 
 """Fixtures: the servers, each started once a run and only when needed."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,14 +63,31 @@ def pytest_terminal_summary(
 S = TypeVar("S", bound=servers.Startable)
 
 
-def _serve(server_class: type[S]) -> Iterator[S]:
+@contextlib.contextmanager
+def _skipping_without_servers() -> Iterator[None]:
+    """On a laptop what is not installed is not tested; CI has to have it."""
     try:
-        server = server_class()
-    except servers.ServerMissing as exc:
+        yield
+    except servers.ServerMissing as error:
         if os.environ.get("CI"):
-            pytest.fail(str(exc))
-        pytest.skip(str(exc))
-    with server:
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Iterator[None]:
+    with _skipping_without_servers():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    with _skipping_without_servers():
+        yield
+
+
+def _serve(server_class: type[S]) -> Iterator[S]:
+    with server_class() as server:
         yield server
 
 
