@@ -455,3 +455,5 @@ def _on_sigterm(number: int, frame: object) -> None:
         os.kill(os.getpid(), number)
     with contextlib.suppress(Exception):
         time.sleep(EXIT_TIMEOUT + 1)
+        # Whatever the thread still waits for, the process was told to end.
+        os.kill(os.getpid(), number)
