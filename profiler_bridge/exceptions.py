@@ -67,14 +67,22 @@ class StorageMisconfigured(StorageError):
     """The storage refuses until somebody changes rights, schema or URL."""
 
 
+class WriteRefused(StorageError):
+    """What is written is the trouble, not the storage; it never succeeds."""
+
+
 class NotificationsRejected(StorageError):
     """Some notifications can never be stored; all others are.
 
     :param rejected: each refused notification with the storage's reason
+    :param stored: how many of the others were not stored before
     """
 
-    def __init__(self, rejected: Sequence[tuple[Notification, str]]) -> None:
+    def __init__(
+        self, rejected: Sequence[tuple[Notification, str]], stored: int
+    ) -> None:
         self.rejected = rejected
+        self.stored = stored
         super().__init__(
             f"{len(rejected)} notification(s) cannot be stored:"
             f" {rejected[0][1]}"

@@ -231,6 +231,14 @@ class PartialSummary:
         if other.root is not None:
             self.root = min(self.root or other.root, other.root)
 
+    def count_beside(self, others: Iterable[PartialSummary]) -> int:
+        """How many starts and stops this piece has that no other has."""
+        starts, stops = self.starts, self.stops
+        for each in others:
+            starts = starts - each.starts
+            stops = stops - each.stops
+        return len(starts) + len(stops)
+
     def summary(self, base_id: str) -> TraceSummary:
         """Count what is known of the trace."""
         spans = self.starts | self.stops
@@ -308,19 +316,6 @@ def _pack(spans: set[str]) -> str:
 
 def _unpack(text: str) -> set[str]:
     return {text[at : at + _SHORT] for at in range(0, len(text), _SHORT)}
-
-
-def partial_summaries(
-    notifications: Iterable[Notification],
-) -> dict[str, PartialSummary]:
-    """Sum up a batch: by base_id, what it says of each trace in it."""
-    traces: dict[str, list[Notification]] = {}
-    for each in notifications:
-        traces.setdefault(each.base_id, []).append(each)
-    return {
-        base_id: PartialSummary.of(pieces)
-        for base_id, pieces in traces.items()
-    }
 
 
 def summarize(

@@ -12,8 +12,9 @@
 
 """The interface of a storage, and everything that is the same for all.
 
-A plugin writes notifications and finds them again; paging, summaries, traces
-and reports are made here, so that they mean the same in every storage.
+A plugin keeps pieces of traces and finds them again; what a piece is, where a
+trace stands in the index, paging, summaries, traces and reports are made here,
+so that they mean the same in every storage.
 """
 
 from __future__ import annotations
@@ -22,8 +23,16 @@ import abc
 import dataclasses
 import heapq
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import (
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, ClassVar, NamedTuple, Self
 
 from oslo_config import cfg
 
@@ -44,6 +53,68 @@ from profiler_bridge.trace import Trace
 
 # How far to read ahead in the index, where little of it matches a query.
 _LONGEST_STRETCH = 500
+# How many characters of JSON a piece has, unless it is one notification.
+_LONGEST_PIECE = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one write brings of one trace.
+
+    :param base_id: the trace
+    :param notifications: one or more, no two alike
+    :param text: theirs, each on a line of its own, sorted
+    :param digest: 8 bytes; the same for the same notifications
+    :param summary: what they say for the trace's summary
+    """
+
+    base_id: str
+    notifications: Sequence[Notification]
+    text: str
+    digest: bytes
+    summary: PartialSummary
+
+    @classmethod
+    def of(cls, notifications: Iterable[Notification]) -> Self:
+        """Make one of one or more notifications of one trace."""
+        by_text = {each.text: each for each in notifications}
+        text = "\n".join(sorted(by_text))
+        return cls(
+            next(iter(by_text.values())).base_id,
+            [*by_text.values()],
+            text,
+            blake2b(text.encode("ascii"), digest_size=8).digest(),
+            PartialSummary.of(by_text.values()),
+        )
+
+
+def cut(notifications: Iterable[Notification]) -> list[Piece]:
+    """Sort a batch by trace, in pieces of bounded size.
+
+    :returns: in the same order for all who write the same pieces, so that
+        they do not lock each other's
+    """
+    traces: dict[str, list[Notification]] = {}
+    for each in notifications:
+        traces.setdefault(each.base_id, []).append(each)
+    pieces = [
+        Piece.of(part) for whole in traces.values() for part in _parts(whole)
+    ]
+    return sorted(pieces, key=lambda piece: (piece.base_id, piece.digest))
+
+
+def _parts(
+    notifications: Iterable[Notification],
+) -> Iterator[list[Notification]]:
+    part: list[Notification] = []
+    size = 0
+    for each in notifications:
+        if part and size + len(each.text) > _LONGEST_PIECE:
+            yield part
+            part, size = [], 0
+        part.append(each)
+        size += len(each.text)
+    yield part
 
 
 class Position(NamedTuple):
@@ -81,20 +152,28 @@ class Storage(abc.ABC):
         """
 
     @abc.abstractmethod
-    def write(self, notifications: Sequence[Notification]) -> None:
-        """Store notifications: of many traces, in any order, some again.
+    def insert(self, pieces: Sequence[Piece]) -> Collection[bytes]:
+        """Keep pieces; one that is there already is left as it is.
 
-        When this returns they are durable and can be queried. Any number of
-        writers may write parts of the same trace at the same time. After an
-        error nothing is known of what was stored: write all of it again.
+        When this returns they are durable, and every reader finds them. Any
+        number of writers may insert at the same time, the same pieces too.
+        After an error nothing is known of what was kept.
 
-        :raises NotificationsRejected: some can never be stored; the others
-            are stored
+        :returns: the digests of those that were there already
+        :raises WriteRefused: because of what is in a piece; it would be
+            refused again
+        """
+
+    @abc.abstractmethod
+    def add_to_index(self, entries: Mapping[str, Sequence[Position]]) -> None:
+        """Have traces found under terms; again, for all it does.
+
+        :param entries: by term
         """
 
     @abc.abstractmethod
     def notifications(self, base_id: str) -> list[Notification]:
-        """All notifications of a trace, in any order.
+        """All notifications of a trace, each once, in any order.
 
         :returns: an empty list for an unknown trace
         """
@@ -102,10 +181,11 @@ class Storage(abc.ABC):
     @abc.abstractmethod
     def partials(
         self, base_ids: Iterable[str]
-    ) -> Mapping[str, Sequence[PartialSummary]]:
-        """The partial summaries of traces, at least one for each.
+    ) -> Mapping[str, Mapping[bytes, PartialSummary]]:
+        """What each piece says for the summary of its trace.
 
-        :returns: by base_id; unknown traces are left out
+        :returns: by base_id, then by the piece's digest; unknown traces are
+            left out, others have at least one
         """
 
     @abc.abstractmethod
@@ -125,7 +205,9 @@ class Storage(abc.ABC):
         """
 
     @abc.abstractmethod
-    def delete(self, base_id: str, partials: Sequence[PartialSummary]) -> None:
+    def delete(
+        self, base_id: str, partials: Collection[PartialSummary]
+    ) -> None:
         """Delete a trace; what is gone already is no error.
 
         :param partials: all of its partial summaries: in the index it can
@@ -144,6 +226,65 @@ class Storage(abc.ABC):
     def close(self) -> None:
         """Let go of connections. The storage can be used again."""
 
+    def write(self, notifications: Sequence[Notification]) -> int:
+        """Store notifications: of many traces, in any order, some again.
+
+        When this returns they are durable and can be queried. Any number of
+        writers may write parts of the same trace at the same time. After an
+        error nothing is known of what was stored: write all of it again.
+
+        :returns: how many were not stored before. Those that two writers
+            store at the same moment are new to none of them.
+        :raises NotificationsRejected: some can never be stored; the others
+            are stored
+        """
+        rejected: list[tuple[Notification, str]] = []
+        stored = self._write_or_halve(notifications, rejected)
+        if rejected:
+            raise exceptions.NotificationsRejected(rejected, stored)
+        return stored
+
+    def _write_or_halve(
+        self,
+        notifications: Sequence[Notification],
+        rejected: list[tuple[Notification, str]],
+    ) -> int:
+        """Write; where the storage refuses, find what it refuses."""
+        try:
+            return self._write(notifications)
+        except exceptions.WriteRefused as error:
+            if len(notifications) == 1:
+                rejected.append((notifications[0], str(error)))
+                return 0
+            middle = len(notifications) // 2
+            return sum(
+                self._write_or_halve(half, rejected)
+                for half in (notifications[:middle], notifications[middle:])
+            )
+
+    def _write(self, notifications: Sequence[Notification]) -> int:
+        pieces = cut(notifications)
+        known = self.insert(pieces)
+        # Only now, so that of all who write parts of a trace at least the
+        # last sees every part, and indexes the trace where it really starts.
+        found = self.partials({piece.base_id for piece in pieces})
+        entries: dict[str, list[Position]] = {}
+        for base_id, partials in found.items():
+            summary = summarize(base_id, partials.values())
+            position = Position(summary.started, base_id)
+            for term in summary.terms():
+                entries.setdefault(term, []).append(position)
+        self.add_to_index(entries)
+        return sum(
+            piece.summary.count_beside(
+                partial
+                for digest, partial in found.get(piece.base_id, {}).items()
+                if digest != piece.digest
+            )
+            for piece in pieces
+            if piece.digest not in known
+        )
+
     def purge(self, before: int) -> int:
         """Delete traces whose last notification is older.
 
@@ -157,8 +298,8 @@ class Storage(abc.ABC):
             end = stretch[-1] if len(stretch) == _LONGEST_STRETCH else None
             partials = self.partials({each.base_id for each in stretch})
             for base_id, pieces in partials.items():
-                if max(piece.finished for piece in pieces) < before:
-                    self.delete(base_id, pieces)
+                if max(each.finished for each in pieces.values()) < before:
+                    self.delete(base_id, pieces.values())
                     purged += 1
         return purged
 
@@ -230,7 +371,7 @@ class Storage(abc.ABC):
             raise exceptions.TraceNotFound(
                 f"marker {printable(marker)} is not in this storage"
             )
-        return summarize(marker, pieces)
+        return summarize(marker, pieces.values())
 
     def _newest_first(
         self, query: TraceQuery, before: Position | None
@@ -248,7 +389,7 @@ class Storage(abc.ABC):
                 pieces = partials.get(position.base_id)
                 if pieces is None:
                     continue  # purged since the index was read
-                summary = summarize(position.base_id, pieces)
+                summary = summarize(position.base_id, pieces.values())
                 if summary.started == position.started:
                     yield summary
             if len(stretch) < count:

@@ -37,7 +37,13 @@ import re
 import time
 import urllib.parse
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from hashlib import blake2b
 from typing import Any, ClassVar
 
@@ -59,10 +65,9 @@ from profiler_bridge.query import (
     PartialSummary,
     TraceQuery,
     TraceSummary,
-    partial_summaries,
     summarize,
 )
-from profiler_bridge.storage.base import Position, Storage
+from profiler_bridge.storage.base import Piece, Position, Storage
 
 Command = tuple[str | bytes, ...]
 
@@ -186,51 +191,48 @@ class RedisStorage(Storage):
 
     # Writing
 
-    def write(self, notifications: Sequence[Notification]) -> None:
+    def insert(self, pieces: Sequence[Piece]) -> Collection[bytes]:
         lifetime = ("EX", str(self._retention)) if self._retention else ()
         commands: list[Command] = []
-        names: dict[str, set[str]] = {}
-        for each in notifications:
-            # 32 bits are enough for what happened in one span at one moment.
-            digest = f"{each.digest() & 0xFFFFFFFF:08x}"
-            name = f"{each.trace_id}_{each.payload['timestamp']}_{digest}"
-            names.setdefault(each.base_id, set()).add(name)
-            key = f"osprofiler:{each.base_id}_{name}"
-            commands.append(("SET", key, each.text, *lifetime))
-        for base_id, partial in partial_summaries(notifications).items():
+        known_by: dict[int, bytes] = {}
+        for piece in pieces:
+            names = []
+            for each in piece.notifications:
+                # 32 bits are enough for what happened in one span at one
+                # moment.
+                digest = f"{each.digest() & 0xFFFFFFFF:08x}"
+                name = f"{each.trace_id}_{each.payload['timestamp']}_{digest}"
+                names.append(name)
+                key = f"osprofiler:{each.base_id}_{name}"
+                commands.append(("SET", key, each.text, *lifetime))
+            known_by[len(commands)] = piece.digest
             for kind, text in (
-                ("summary", partial.to_text()),
+                ("summary", piece.summary.to_text()),
                 # Sorted, for both ends of a span share most of their names.
-                ("keys", "\n".join(sorted(names[base_id]))),
+                ("keys", "\n".join(sorted(names))),
             ):
                 packed = zlib.compress(text.encode("ascii"))
+                key = _key(kind, piece.base_id)
                 commands += self._kept(
-                    ("HSET", _key(kind, base_id), _digest(text), packed)
+                    ("HSET", key, piece.digest.hex(), packed)
                 )
+        replies = self._run(commands, self._replicas_to_wait_for())
+        return {known_by[at] for at in known_by if not replies[at]}
+
+    def add_to_index(self, entries: Mapping[str, Sequence[Position]]) -> None:
+        commands: list[Command] = []
+        for term, positions in entries.items():
+            for chunk in _chunks(map(_member, positions), _TRIP_COMMANDS):
+                scored = (text for each in chunk for text in ("0", each))
+                key = _key("index", _digest(term))
+                commands += self._kept(("ZADD", key, *scored))
+            self._sweep_cursors.setdefault(_digest(term), 0)
         self._run(commands, self._replicas_to_wait_for())
-        # Only now, so that of all who write parts of a trace at least the
-        # last sees every part, and indexes the trace where it really starts.
-        self._index_traces(names)
         if self._retention and time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + min(
                 _SWEEP_EVERY, self._retention
             )
             self._sweep()
-
-    def _index_traces(self, base_ids: Iterable[str]) -> None:
-        members: dict[str, list[str]] = {}
-        for base_id, pieces in self.partials(base_ids).items():
-            summary = summarize(base_id, pieces)
-            member = _member(summary.started, base_id)
-            for term in summary.terms():
-                members.setdefault(_digest(term), []).append(member)
-        commands: list[Command] = []
-        for term, own in members.items():
-            for chunk in _chunks(own, _TRIP_COMMANDS):
-                scored = (text for each in chunk for text in ("0", each))
-                commands += self._kept(("ZADD", _key("index", term), *scored))
-            self._sweep_cursors.setdefault(term, 0)
-        self._run(commands, self._replicas_to_wait_for())
 
     def _kept(self, command: Command) -> list[Command]:
         """The command, and one that makes its key last as it should."""
@@ -298,16 +300,16 @@ class RedisStorage(Storage):
 
     def partials(
         self, base_ids: Iterable[str]
-    ) -> Mapping[str, Sequence[PartialSummary]]:
-        found: dict[str, list[PartialSummary]] = {}
+    ) -> Mapping[str, Mapping[bytes, PartialSummary]]:
+        found: dict[str, dict[bytes, PartialSummary]] = {}
         for chunk in _chunks(base_ids, _READ_KEYS):
             hashes = self._run(
-                [("HVALS", _key("summary", base_id)) for base_id in chunk]
+                [("HGETALL", _key("summary", base_id)) for base_id in chunk]
             )
             for base_id, values in zip(chunk, hashes, strict=True):
-                pieces = [*_partials(values)]
+                pieces = dict(_partials(values or {}))
                 if base_id in self._theirs:
-                    pieces.append(self._theirs[base_id])
+                    pieces[b"osprofiler"] = self._theirs[base_id]
                 if pieces:
                     found[base_id] = pieces
         return found
@@ -315,8 +317,8 @@ class RedisStorage(Storage):
     def index(
         self, term: str, before: Position | None, since: int | None, count: int
     ) -> Sequence[Position]:
-        end = "+" if before is None else f"({_member(*before)}"
-        start = "-" if since is None else f"[{_member(since, '')}"
+        end = "+" if before is None else f"({_member(before)}"
+        start = "-" if since is None else f"[{_member(Position(since, ''))}"
         stretch = (end, start, "LIMIT", "0", str(count))
         (members,) = self._run(
             [("ZREVRANGEBYLEX", _key("index", _digest(term)), *stretch)]
@@ -358,7 +360,7 @@ class RedisStorage(Storage):
         }
         # Under every term: those that do not match are left out anyway.
         view._their_index = [
-            Position(summarize(base_id, pieces).started, base_id)
+            Position(summarize(base_id, pieces.values()).started, base_id)
             for base_id, pieces in view.partials(view._theirs).items()
         ]
         return view.list_traces(query)
@@ -395,8 +397,12 @@ class RedisStorage(Storage):
 
     # The rest of the interface
 
-    def delete(self, base_id: str, partials: Sequence[PartialSummary]) -> None:
-        members = {_member(piece.started, base_id) for piece in partials}
+    def delete(
+        self, base_id: str, partials: Collection[PartialSummary]
+    ) -> None:
+        members = {
+            _member(Position(each.started, base_id)) for each in partials
+        }
         terms = summarize(base_id, partials).terms()
         # The index last: what is left of it, if this is cut short, is skipped
         # by readers.
@@ -527,7 +533,7 @@ _PASSING = (
 )
 _is_passing = re.compile("BUSY|MISCONF|NOREPLICAS|UNBLOCKED").match
 # Whose keys others may have put something else in, without harm to the rest.
-_READ = frozenset({"HVALS", "LRANGE"})
+_READ = frozenset({"HGETALL", "HVALS", "LRANGE"})
 
 
 def line(error: BaseException) -> str:
@@ -582,20 +588,24 @@ def _unpacked(values: Iterable[bytes]) -> Iterator[str]:
             yield _text(zlib.decompress(value))
 
 
-def _partials(values: Iterable[bytes]) -> Iterator[PartialSummary]:
-    for text in _unpacked(values):
-        # What decoding somebody else's JSON raises.
-        with contextlib.suppress(ValueError, TypeError, AttributeError):
-            yield PartialSummary.from_text(text)
+def _partials(
+    values: Mapping[bytes, bytes],
+) -> Iterator[tuple[bytes, PartialSummary]]:
+    for digest, value in values.items():
+        for text in _unpacked([value]):
+            # What decoding somebody else's JSON raises.
+            with contextlib.suppress(ValueError, TypeError, AttributeError):
+                partial = PartialSummary.from_text(text)
+                yield bytes.fromhex(_text(digest)), partial
 
 
 def _key(kind: str, name: str) -> str:
     return f"profiler_bridge:{kind}:{name}"
 
 
-def _member(started: int, base_id: str) -> str:
+def _member(position: Position) -> str:
     """A position as text that sorts as positions do: 64 bits, signed."""
-    return f"{started + 2**63:016x}{base_id}"
+    return f"{position.started + 2**63:016x}{position.base_id}"
 
 
 def _position(member: str) -> Position:

@@ -29,7 +29,15 @@ import threading
 import time
 import urllib.parse
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,12 +47,8 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from profiler_bridge import exceptions
 from profiler_bridge.notification import Notification, is_id
-from profiler_bridge.query import (
-    PartialSummary,
-    partial_summaries,
-    summarize,
-)
-from profiler_bridge.storage.base import Position, Storage
+from profiler_bridge.query import PartialSummary, summarize
+from profiler_bridge.storage.base import Piece, Position, Storage
 
 SCHEMA_VERSION = "0001"
 VERSION_TABLE = "bridge_version"
@@ -58,21 +62,17 @@ _BaseId = (
     .with_variant(sa.String(36, collation="C"), "postgresql")
 )
 _Ascii = sa.Text().with_variant(mysql.LONGTEXT(**_ASCII), "mysql", "mariadb")
+_Blob = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 
 METADATA = sa.MetaData()
-NOTIFICATIONS = sa.Table(
-    "bridge_notifications",
-    METADATA,
-    sa.Column("base_id", _BaseId, primary_key=True),
-    sa.Column("digest", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("payload", _Ascii, nullable=False),
-)
-SUMMARIES = sa.Table(
-    "bridge_summaries",
+PIECES = sa.Table(
+    "bridge_pieces",
     METADATA,
     sa.Column("base_id", _BaseId, primary_key=True),
     sa.Column("digest", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("summary", _Ascii, nullable=False),
+    # Their JSON, one a line, compressed with zlib.
+    sa.Column("notifications", _Blob, nullable=False),
 )
 INDEX = sa.Table(
     "bridge_index",
@@ -107,8 +107,10 @@ _TIMEOUTS: dict[str, dict[str, int]] = {
 }
 # alembic keeps what it works on in a module.
 _ALEMBIC = threading.Lock()
-# What a statement of one row needs beside its payload, generously.
-_STATEMENT = 1024
+# Most of the gain for a third of the time that zlib takes by default.
+_COMPRESSION = 1
+# What a statement of one row needs beside that, generously.
+_STATEMENT = 2048
 _DEADLOCK_TRIES = 10
 
 
@@ -140,8 +142,7 @@ class SQLAlchemyStorage(Storage):
         self._dialect = self._engine.dialect.name
         self._largest: int | None = None
         self._insert = {
-            table: self._insert_if_new(table)
-            for table in (NOTIFICATIONS, SUMMARIES, INDEX)
+            table: self._insert_if_new(table) for table in (PIECES, INDEX)
         }
 
     def _insert_if_new(self, table: sa.Table) -> sa.Insert:
@@ -156,87 +157,68 @@ class SQLAlchemyStorage(Storage):
             return sqlite.insert(table).on_conflict_do_nothing()
         return sa.insert(table).prefix_with("IGNORE")
 
-    def write(self, notifications: Sequence[Notification]) -> None:
-        rejected: list[tuple[Notification, str]] = []
-        self._write_or_halve(notifications, rejected)
-        if rejected:
-            raise exceptions.NotificationsRejected(rejected)
-
-    def _write_or_halve(
-        self,
-        notifications: Sequence[Notification],
-        rejected: list[tuple[Notification, str]],
-    ) -> None:
-        """Write; where the database refuses, find what it refuses."""
-        try:
-            self._write(notifications)
-        except _Refused as error:
-            if len(notifications) == 1:
-                rejected.append((notifications[0], str(error)))
-                return
-            middle = len(notifications) // 2
-            for half in (notifications[:middle], notifications[middle:]):
-                self._write_or_halve(half, rejected)
-
-    def _write(self, notifications: Sequence[Notification]) -> None:
-        rows = {
-            (each.base_id, each.digest()): each.text for each in notifications
-        }
-        self._refuse_too_large(rows.values())
-        partials = partial_summaries(notifications)
-        texts = {
-            base_id: partial.to_text() for base_id, partial in partials.items()
-        }
-        self._store(
-            # Sorted, so that writers of the same rows do not deadlock.
-            (
-                NOTIFICATIONS,
-                sorted((*key, text) for key, text in rows.items()),
-            ),
-            (
-                SUMMARIES,
-                sorted(
-                    (base_id, _digest(text), text)
-                    for base_id, text in texts.items()
+    def insert(self, pieces: Sequence[Piece]) -> Collection[bytes]:
+        rows = [
+            {
+                "base_id": piece.base_id,
+                "digest": _number(piece.digest),
+                "summary": piece.summary.to_text(),
+                "notifications": zlib.compress(
+                    piece.text.encode("ascii"), _COMPRESSION
                 ),
-            ),
-        )
-        # Only now, so that of all who write parts of a trace at least the
-        # last sees every part, and indexes the trace where it really starts.
-        index = set()
-        for base_id, pieces in self.partials(partials).items():
-            summary = summarize(base_id, pieces)
-            index |= {
-                (_digest(term), summary.started, base_id)
-                for term in summary.terms()
             }
-        self._store((INDEX, sorted(index)))
+            for piece in pieces
+        ]
+        self._refuse_too_large(rows)
+        known = self._known(pieces)
+        self._store(PIECES, rows)
+        return known
 
-    def _refuse_too_large(self, texts: Iterable[str]) -> None:
+    def _refuse_too_large(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Refuse what MySQL would answer by closing the connection."""
-        if self._largest is None:
-            return
-        for text in texts:
+        for row in rows:
+            blob = row["notifications"]
+            size = len(row["summary"]) + len(blob)
             # Most are so small that nobody has to count what is escaped.
-            if 2 * len(text) > self._largest and (
-                len(text) + text.count('"') + text.count("\\") > self._largest
-            ):
-                raise _Refused("the payload exceeds max_allowed_packet")
+            if self._largest is not None and 2 * size > self._largest:
+                size += sum(blob.count(byte) for byte in b"\0\n\r\x1a\"'\\")
+                if size > self._largest:
+                    raise exceptions.WriteRefused(
+                        "the payload exceeds max_allowed_packet"
+                    )
 
-    def _store(self, *inserts: tuple[sa.Table, list[tuple[Any, ...]]]) -> None:
+    def _known(self, pieces: Sequence[Piece]) -> set[bytes]:
+        """The digests of those pieces that are stored."""
+        digests: set[bytes] = set()
+        with self._begin() as connection:
+            for chunk in _chunks(pieces):
+                found = connection.scalars(
+                    sa.select(PIECES.c.digest).where(
+                        PIECES.c.base_id.in_({each.base_id for each in chunk}),
+                        PIECES.c.digest.in_(
+                            [_number(each.digest) for each in chunk]
+                        ),
+                    )
+                )
+                digests.update(map(_digest_of, found))
+        return digests
+
+    def add_to_index(self, entries: Mapping[str, Sequence[Position]]) -> None:
+        rows = sorted(
+            (_number(_digest(term)), *position)
+            for term, positions in entries.items()
+            for position in positions
+        )
+        names = INDEX.columns.keys()
+        self._store(INDEX, [dict(zip(names, r, strict=True)) for r in rows])
+
+    def _store(self, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+        if not rows:
+            return
         for tries_left in reversed(range(_DEADLOCK_TRIES)):
             try:
                 with self._begin() as connection:
-                    for table, rows in inserts:
-                        names = table.columns.keys()
-                        if rows:
-                            connection.execute(
-                                self._insert[table],
-                                [
-                                    dict(zip(names, row, strict=True))
-                                    for row in rows
-                                ],
-                            )
+                    connection.execute(self._insert[table], rows)
                 return
             except _Deadlock:
                 if not tries_left:
@@ -247,26 +229,32 @@ class SQLAlchemyStorage(Storage):
         if not is_id(base_id):
             return []  # some databases take a NUL amiss, some ignore a space
         with self._begin() as connection:
-            texts = connection.scalars(
-                sa.select(NOTIFICATIONS.c.payload).where(
-                    NOTIFICATIONS.c.base_id == base_id
+            pieces = connection.scalars(
+                sa.select(PIECES.c.notifications).where(
+                    PIECES.c.base_id == base_id
                 )
             ).all()
+        # What was delivered twice can be in two pieces.
+        texts = {
+            text: None
+            for piece in pieces
+            for text in zlib.decompress(piece).decode("ascii").split("\n")
+        }
         return [Notification.from_text(text) for text in texts]
 
     def partials(
         self, base_ids: Iterable[str]
-    ) -> Mapping[str, Sequence[PartialSummary]]:
-        found: dict[str, list[PartialSummary]] = {}
+    ) -> Mapping[str, Mapping[bytes, PartialSummary]]:
+        found: dict[str, dict[bytes, PartialSummary]] = {}
         with self._begin() as connection:
             for chunk in _chunks(filter(is_id, base_ids)):
                 rows = connection.execute(
-                    sa.select(SUMMARIES.c.base_id, SUMMARIES.c.summary).where(
-                        SUMMARIES.c.base_id.in_(chunk)
-                    )
+                    sa.select(
+                        PIECES.c.base_id, PIECES.c.digest, PIECES.c.summary
+                    ).where(PIECES.c.base_id.in_(chunk))
                 )
-                for base_id, text in rows:
-                    found.setdefault(base_id, []).append(
+                for base_id, digest, text in rows:
+                    found.setdefault(base_id, {})[_digest_of(digest)] = (
                         PartialSummary.from_text(text)
                     )
         return found
@@ -276,7 +264,7 @@ class SQLAlchemyStorage(Storage):
     ) -> Sequence[Position]:
         statement = (
             sa.select(INDEX.c.started, INDEX.c.base_id)
-            .where(INDEX.c.term == _digest(term))
+            .where(INDEX.c.term == _number(_digest(term)))
             .order_by(INDEX.c.started.desc(), INDEX.c.base_id.desc())
             .limit(count)
         )
@@ -295,17 +283,19 @@ class SQLAlchemyStorage(Storage):
         with self._begin() as connection:
             return [Position(*row) for row in connection.execute(statement)]
 
-    def delete(self, base_id: str, partials: Sequence[PartialSummary]) -> None:
+    def delete(
+        self, base_id: str, partials: Collection[PartialSummary]
+    ) -> None:
         # The index has no rows by base_id: name every one there can be.
         starts = {piece.started for piece in partials}
         terms = [
-            _digest(each) for each in summarize(base_id, partials).terms()
+            _number(_digest(each))
+            for each in summarize(base_id, partials).terms()
         ]
         with self._begin() as connection:
-            for table in (NOTIFICATIONS, SUMMARIES):
-                connection.execute(
-                    sa.delete(table).where(table.c.base_id == base_id)
-                )
+            connection.execute(
+                sa.delete(PIECES).where(PIECES.c.base_id == base_id)
+            )
             for chunk in _chunks(starts):
                 connection.execute(
                     sa.delete(INDEX).where(
@@ -379,8 +369,7 @@ class SQLAlchemyStorage(Storage):
         # Others may be trying the same.
         base_id = str(uuid.uuid4())
         nobody: dict[sa.Table, dict[str, Any]] = {
-            NOTIFICATIONS: {"digest": 0, "payload": "{}"},
-            SUMMARIES: {"digest": 0, "summary": "{}"},
+            PIECES: {"digest": 0, "summary": "", "notifications": b""},
             INDEX: {"term": 0, "started": 0},
         }
         for table, row in nobody.items():
@@ -435,8 +424,8 @@ class SQLAlchemyStorage(Storage):
     def _check_server(self, connection: sa.Connection) -> None:
         """Look what MySQL or MariaDB can do.
 
-        Servers from before JSON are refused: nobody tests against them, and
-        operators query the payloads with JSON functions.
+        Servers from before JSON are refused: they have been out of support
+        for years, and nobody tests against them.
         """
         dialect = connection.dialect
         if not isinstance(dialect, mysql.base.MySQLDialect):
@@ -467,7 +456,7 @@ class SQLAlchemyStorage(Storage):
             or code in _REFUSALS
             or str(code)[:2] in _REFUSAL_CLASSES
         ):
-            raise _Refused(what) from error
+            raise exceptions.WriteRefused(what) from error
         for known, advice in _ADVICE:
             if code in known or any(
                 isinstance(each, re.Pattern) and each.search(what)
@@ -481,10 +470,6 @@ class SQLAlchemyStorage(Storage):
 
 class _Deadlock(exceptions.StorageUnavailable):
     """Two writers waited for each other, and this one gave way."""
-
-
-class _Refused(exceptions.StorageError):
-    """What was written is the trouble, and not the database."""
 
 
 # MySQL's error numbers, PostgreSQL's SQLSTATEs, SQLite's error names. While
@@ -584,12 +569,18 @@ def _line(error: BaseException | None) -> str:
     return (text.splitlines() or [type(error).__name__])[0]
 
 
-def _digest(text: str) -> int:
-    return int.from_bytes(
-        blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(),
-        "big",
-        signed=True,
-    )
+def _digest(text: str) -> bytes:
+    encoded = text.encode("utf-8", "surrogatepass")
+    return blake2b(encoded, digest_size=8).digest()
+
+
+def _number(digest: bytes) -> int:
+    """A digest as a BIGINT."""
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def _digest_of(number: int) -> bytes:
+    return number.to_bytes(8, "big", signed=True)
 
 
 def _chunks(values: Iterable[Any]) -> Iterator[list[Any]]:

@@ -44,10 +44,10 @@ import pytest
 from profiler_bridge import exceptions
 from profiler_bridge.query import (
     ALL_TRACES,
+    PartialSummary,
     Sort,
     TraceQuery,
     TraceSummary,
-    partial_summaries,
     service_term,
 )
 from profiler_bridge.report import osprofiler
@@ -163,7 +163,7 @@ def expected(payloads: Iterable[Payload]) -> list[Any]:
     result = []
     for base_id, own in by_trace(payloads).items():
         valid = notifications(own)
-        summary = partial_summaries(valid)[base_id].summary(base_id)
+        summary = PartialSummary.of(valid).summary(base_id)
         report = osprofiler.report(Trace.build(base_id, valid))
         result.append((summary, as_text(report), as_texts(own)))
     return result
@@ -391,7 +391,7 @@ class StorageConformance:
         pytest.skip("no way to make an outage of this storage was given")
 
     def raw_payloads(self, connection_string: str) -> list[Payload] | None:
-        """Every stored payload, in any order, as often as it is stored.
+        """Every stored payload once, in any order.
 
         Read without the plugin's code, so that a fault in writing does not
         hide behind the same fault in reading. None where that is impossible.
@@ -488,7 +488,7 @@ class StorageConformance:
     def test_write_no_notifications(
         self, connection_string: str, storage: Storage
     ) -> None:
-        storage.write([])
+        assert storage.write([]) == 0
         self.assert_stored(connection_string, [])
 
     def test_write_traces_mixed_in_a_batch(
@@ -515,6 +515,15 @@ class StorageConformance:
         write(storage, payloads, payloads)
         self.assert_stored(connection_string, payloads)
         assert observed(storage, payloads) == expected(payloads)
+
+    def test_write_tells_how_many_are_new(self, storage: Storage) -> None:
+        one, two = request(seeded(1)), request(seeded(2))
+        assert storage.write(notifications(one[:4])) == 4
+        assert storage.write(notifications(one[:4])) == 0
+        assert storage.write(notifications(one[2:] + two)) == len(
+            one[4:] + two
+        )
+        assert storage.write(notifications(two[:2] * 2 + one)) == 0
 
     def test_write_overlapping_batches(
         self, connection_string: str, storage: Storage
@@ -772,10 +781,8 @@ class StorageConformance:
         payloads = [each for trace in traces for each in trace]
         write(storage, *cut(shuffled(payloads, 1), 50))
         summaries = (
-            partial.summary(base_id)
-            for base_id, partial in partial_summaries(
-                notifications(payloads)
-            ).items()
+            PartialSummary.of(notifications(own)).summary(base_id)
+            for base_id, own in by_trace(payloads).items()
         )
         return sorted(
             summaries,

@@ -15,10 +15,12 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import time
 from collections.abc import Iterator
 
+from profiler_bridge import exceptions
+from profiler_bridge.query import TraceQuery
+from profiler_bridge.storage import get_storage
 from tests.benchmarks import payloads
 from tests.benchmarks.backlog import publish
 from tests.benchmarks.bench import Bench
@@ -41,16 +43,16 @@ def run(bench: Bench) -> Iterator[Row]:
                 "osprofiler": {"connection_string": url},
             },
         )
-        path = url.removeprefix("sqlite:///")
+        storage = get_storage(url)
 
         def all_stored() -> bool:
             time.sleep(0.5)
-            with contextlib.suppress(sqlite3.OperationalError):
-                with contextlib.closing(sqlite3.connect(path)) as connection:
-                    [(stored,)] = connection.execute(
-                        "SELECT count(*) FROM bridge_notifications"
-                    )
-                return bool(stored == count)
+            with contextlib.suppress(exceptions.StorageError):
+                stored = storage.list_traces(TraceQuery(limit=count))
+                return count == sum(
+                    2 * each.spans - each.unfinished - each.headless
+                    for each in stored
+                )
             return False
 
         with daemon:

@@ -154,13 +154,13 @@ def test_what_a_database_refuses_is_found(
     storage.prepare()
     with sqlite3.connect(tmp_path / "profiler.db") as database:
         database.execute(
-            "CREATE TRIGGER refuse BEFORE INSERT ON bridge_notifications"
-            " WHEN NEW.payload LIKE '%poison%'"
+            "CREATE TRIGGER refuse BEFORE INSERT ON bridge_pieces"
+            " WHEN NEW.summary LIKE '%poison%'"
             " BEGIN SELECT RAISE(ABORT, 'not that'); END"
         )
     payloads = pieces(str(uuid.uuid4()), 50)
     for culprit in culprits:
-        payloads[culprit]["info"]["db"] = "poison"
+        payloads[culprit]["name"] = "poison-stop"
     collector = Collector(storage, set_aside)
     collector.dispatch([Message(bus.envelope(each)) for each in payloads])
     kept = [json.loads(each.body)["payload"] for each in set_aside.messages()]

@@ -413,9 +413,9 @@ def indexed(server: servers.Redis) -> set[str]:
     }
 
 
-def wait_until_gone(server: servers.Redis, payloads: list[Payload]) -> None:
-    key = f"profiler_bridge:summary:{payloads[0]['base_id']}"
-    assert servers.wait_until(lambda: not server.execute("EXISTS", key), 30)
+def wait_until_gone(server: servers.Redis, *gone: list[Payload]) -> None:
+    keys = [f"profiler_bridge:summary:{each[0]['base_id']}" for each in gone]
+    assert servers.wait_until(lambda: not server.execute("EXISTS", *keys), 30)
 
 
 def test_the_index_forgets_what_has_expired(
@@ -429,7 +429,7 @@ def test_the_index_forgets_what_has_expired(
     short.write(notifications(each for trace in old for each in trace))
     write(long, kept)  # So that the index outlives what is in it.
     assert indexed(server) == {*ids(*old, kept)}
-    wait_until_gone(server, old[-1])
+    wait_until_gone(server, *old)
     assert listed(long, limit=1000) == ids(kept)
     write(RedisStorage(redis_url, retention=1000), last)
     assert indexed(server) == {*ids(kept, last)}

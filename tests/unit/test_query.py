@@ -27,7 +27,6 @@ from profiler_bridge.query import (
     PartialSummary,
     TraceQuery,
     TraceSummary,
-    partial_summaries,
     service_term,
     summarize,
 )
@@ -203,10 +202,7 @@ def test_root_is_not_long() -> None:
 
 def test_request() -> None:
     payloads = request(seeded(1), calls=3, error="DBDeadlock")
-    (found,) = (
-        each.summary(base_id)
-        for base_id, each in partial_summaries(notifications(payloads)).items()
-    )
+    found = piece(payloads).summary(payloads[0]["base_id"])
     assert found == TraceSummary(
         base_id=payloads[0]["base_id"],
         started=STARTED,
@@ -224,19 +220,6 @@ def test_request() -> None:
     )
     assert found.complete
     assert found.duration == 25 * MILLISECOND
-
-
-def test_batch_of_several_traces() -> None:
-    rng = seeded(1)
-    one, two = request(rng), request(rng, calls=4)
-    batch = [
-        each for pair in zip(one, two, strict=False) for each in pair
-    ] + two[len(one) :]
-    found = partial_summaries(notifications(batch))
-    assert found == {
-        one[0]["base_id"]: piece(one),
-        two[0]["base_id"]: piece(two),
-    }
 
 
 def test_terms() -> None:

@@ -33,22 +33,15 @@ def upgrade() -> None:
         .with_variant(sa.String(36, collation="C"), "postgresql")
     )
     text = sa.Text().with_variant(mysql.LONGTEXT(**ASCII), "mysql", "mariadb")
+    blob = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
     op.create_table(
-        "bridge_notifications",
-        sa.Column("base_id", base_id, primary_key=True),
-        sa.Column(
-            "digest", sa.BigInteger, primary_key=True, autoincrement=False
-        ),
-        sa.Column("payload", text, nullable=False),
-        if_not_exists=True,
-    )
-    op.create_table(
-        "bridge_summaries",
+        "bridge_pieces",
         sa.Column("base_id", base_id, primary_key=True),
         sa.Column(
             "digest", sa.BigInteger, primary_key=True, autoincrement=False
         ),
         sa.Column("summary", text, nullable=False),
+        sa.Column("notifications", blob, nullable=False),
         if_not_exists=True,
     )
     op.create_table(
