@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from profiler_bridge.notification import START, Notification
+from profiler_bridge.notification import STOP, Notification
 
 
 @dataclass(slots=True, eq=False)
@@ -171,12 +171,8 @@ class Trace:
         cut = _cut_cycles(roots, paired)
         roots.sort(key=attrgetter("started"))
         spans = tuple(paired.values())
-        times = [
-            each.timestamp
-            for span in spans
-            for each in (span.start, span.stop)
-            if each is not None
-        ]
+        times = [span.stop.timestamp for span in spans if span.stop]
+        times += [span.started for span in spans[:1] + spans[-1:]]
         return cls(
             base_id,
             tuple(roots),
@@ -242,26 +238,36 @@ def _pair(
 ) -> tuple[dict[str, Span], int]:
     """Spans by trace_id, earliest first, and the number of duplicates.
 
-    Of several starts the first counts, of several stops the last.
+    Of several starts the first counts, of several stops the last. What came
+    twice, word for word, came once.
     """
     spans: dict[str, Span] = {}
-    duplicates = 0
-    # What came twice, word for word, came once.
-    different = {each.text: each for each in notifications}
-    for each in sorted(
-        different.values(),
-        key=attrgetter("timestamp", "trace_id", "phase", "text"),
-    ):
-        span = spans.setdefault(each.trace_id, Span())
-        if each.phase == START:
-            known = span.start
-            span.start = known or each
-        else:
-            known = span.stop
+    alike: dict[tuple[str, str], set[str]] = {}
+    for each in notifications:
+        span = spans.get(each.trace_id)
+        if span is None:
+            span = spans[each.trace_id] = Span()
+        is_stop = each.phase == STOP
+        known = span.stop if is_stop else span.start
+        if known is not None:
+            texts = alike.setdefault((each.trace_id, each.phase), {known.text})
+            texts.add(each.text)
+            choose = max if is_stop else min
+            each = choose(known, each, key=_moment)
+        if is_stop:
             span.stop = each
-        duplicates += known is not None
-    by_start = sorted(spans.items(), key=lambda item: item[1].started)
-    return dict(by_start), duplicates
+        else:
+            span.start = each
+    # Twice, for keys that are tuples are work for the garbage collector.
+    ordered = sorted(spans.values(), key=attrgetter("first.trace_id"))
+    ordered.sort(key=attrgetter("first.timestamp"))
+    return (
+        {span.first.trace_id: span for span in ordered},
+        sum(len(texts) - 1 for texts in alike.values()),
+    )
+
+
+_moment = attrgetter("timestamp", "text")
 
 
 def _move(span: Span, parent: Span, parent_moved: int) -> int:

@@ -21,8 +21,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from profiler_bridge.notification import START
 from profiler_bridge.trace import Span, Trace
+
+_PAYLOAD = "meta.raw_payload."
 
 
 def report(trace: Trace) -> dict[str, Any]:
@@ -35,37 +36,35 @@ def report(trace: Trace) -> dict[str, Any]:
     :returns: ``info``, ``children`` and ``stats``; for a trace without
         notifications the times are None and the rest is empty
     """
-    starts = [
-        each.timestamp for each in trace.notifications() if each.phase == START
-    ]
-    first = trace.started
-
-    def milliseconds(timestamp: int) -> int:
-        return (timestamp - first) // 1000
-
+    zero = trace.started
     stats: dict[str, dict[str, int]] = {}
     tops: list[dict[str, Any]] = []
-    above: list[list[dict[str, Any]]] = [tops]
-    for depth, span in trace.walk():
-        node = _node(span)
-        info = node["info"]
-        info["started"] = milliseconds(span.started)
-        info["finished"] = milliseconds(
-            span.stop.timestamp if span.stop else span.started
-        )
-        stat = stats.setdefault(info["name"], {"count": 0, "duration": 0})
+    # What is to be done, last first, and among which nodes it belongs.
+    stack = [(span, tops) for span in reversed(trace.roots)]
+    while stack:
+        span, siblings = stack.pop()
+        node = _node(span, zero)
+        siblings.append(node)
+        info, children = node["info"], node["children"]
+        stat = stats.get(info["name"])
+        if stat is None:
+            stat = stats[info["name"]] = {"count": 0, "duration": 0}
         stat["count"] += 1
         stat["duration"] += info["finished"] - info["started"]
-        del above[depth + 1 :]
-        above[depth].append(node)
-        above.append(node["children"])
+        stack += [(child, children) for child in reversed(span.children)]
+    last_start = max(
+        (span.start.timestamp for span in trace.spans if span.start),
+        default=None,
+    )
     return {
         "info": {
             "name": "total",
             "started": 0,
-            "finished": milliseconds(trace.finished) if trace.spans else None,
+            "finished": (
+                (trace.finished - zero) // 1000 if trace.spans else None
+            ),
             "last_trace_started": (
-                milliseconds(max(starts)) if starts else None
+                None if last_start is None else (last_start - zero) // 1000
             ),
         },
         "children": tops,
@@ -73,19 +72,21 @@ def report(trace: Trace) -> dict[str, Any]:
     }
 
 
-def _node(span: Span) -> dict[str, Any]:
-    first = span.first
+def _node(span: Span, zero: int) -> dict[str, Any]:
+    start, stop, first = span.start, span.stop, span.first
     info: dict[str, Any] = {
         "name": first.name,
         "project": first.project,
         "service": first.service,
         "host": first.host,
+        "started": (first.timestamp - zero) // 1000,
+        "finished": ((stop or first).timestamp - zero) // 1000,
     }
-    for each in (span.start, span.stop):
-        if each is not None:
-            info[f"meta.raw_payload.{each.payload['name']}"] = each.payload
-    if span.stop is not None:
-        info["exception"] = span.stop.info.get("etype", "None")
+    if start is not None:
+        info[_PAYLOAD + start.payload["name"]] = start.payload
+    if stop is not None:
+        info[_PAYLOAD + stop.payload["name"]] = stop.payload
+        info["exception"] = stop.info.get("etype", "None")
     return {
         "info": info,
         "trace_id": first.trace_id,
