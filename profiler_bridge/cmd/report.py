@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import time
@@ -446,6 +447,9 @@ def _write_private(path: str, pieces: Iterable[str]) -> None:
 
 
 def main() -> int:
+    # What is read stays until it is printed. To look again and again whether
+    # it is garbage takes as long as all the rest.
+    gc.set_threshold(100_000, 50, 1000)
     return BridgeApp(
         "profiler_bridge.report",
         "Reports from the traces that profiler-bridge stored.",
