@@ -67,6 +67,13 @@ class StorageMisconfigured(StorageError):
     """The storage refuses until somebody changes rights, schema or URL."""
 
 
+class StorageNotPrepared(StorageMisconfigured):
+    """What the bridge makes at its first start, such as tables, is not there.
+
+    As far as can be told, it may be made.
+    """
+
+
 class WriteRefused(StorageError):
     """What is written is the trouble, not the storage; it never succeeds."""
 

@@ -23,7 +23,9 @@ import abc
 import dataclasses
 import heapq
 import itertools
+import time
 from collections.abc import (
+    Callable,
     Collection,
     Iterable,
     Iterator,
@@ -55,6 +57,8 @@ from profiler_bridge.trace import Trace
 _LONGEST_STRETCH = 500
 # How many characters of JSON a piece has, unless it is one notification.
 _LONGEST_PIECE = 2**20
+# Seconds; what NTP keeps is far below.
+_CLOCKS_MAY_DIFFER = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,12 +223,33 @@ class Storage(abc.ABC):
         """Find out whether reading and writing will work; write nothing.
 
         :returns: warnings, one line each; empty when all is well
+        :raises StorageNotPrepared: it will, after :meth:`prepare`
         :raises StorageError: it will not work, and why
         """
 
     @abc.abstractmethod
     def close(self) -> None:
         """Let go of connections. The storage can be used again."""
+
+    def check_clock(self, read: Callable[[], float]) -> list[str]:
+        """Compare this host's clock with the storage's; for :meth:`check`.
+
+        :param read: asks for the storage's, in seconds since 1970
+        :returns: a warning; empty while they are as good as equal
+        """
+        before = time.time()
+        theirs = read()
+        after = time.time()
+        # It was read at some moment in between.
+        apart = max(before - theirs, theirs - after)
+        if apart < _CLOCKS_MAY_DIFFER:
+            return []
+        return [
+            f"{self}: its clock is {apart:.1f} s"
+            f" {'behind' if theirs < before else 'ahead of'} this host's, so"
+            " one of them is wrong, and with it ages of traces: synchronize"
+            " both, as with NTP"
+        ]
 
     def write(self, notifications: Sequence[Notification]) -> int:
         """Store notifications: of many traces, in any order, some again.

@@ -441,7 +441,13 @@ class RedisStorage(Storage):
                 " after its last snapshot is lost, or all where it makes none:"
                 " set appendonly to yes"
             )
-        return warnings
+        return warnings + self.check_clock(self._clock)
+
+    def _clock(self) -> float:
+        # Not TIME, for which the user would need one more right.
+        (server,) = self._run([("INFO", "server")])
+        # Not told by servers before Redis 6.
+        return int(server.get("server_time_usec", time.time() * 1e6)) / 1e6
 
     def close(self) -> None:
         for client in (self._client, self._patient_client):

@@ -346,11 +346,14 @@ class SQLAlchemyStorage(Storage):
                 alembic.command.upgrade(config, "head")
 
     def check(self) -> list[str]:
+        if self._dialect == "sqlite":
+            self._check_file()
         with self._begin() as connection:
             self._check_server(connection)
             version = self._schema_version(connection)
             if version is None:
-                raise exceptions.StorageMisconfigured(
+                self._check_rights_on_tables_to_come(connection)
+                raise exceptions.StorageNotPrepared(
                     f"{self} has no tables yet: profiler-bridge makes them"
                     " when it starts"
                 )
@@ -362,7 +365,49 @@ class SQLAlchemyStorage(Storage):
             for table in METADATA.sorted_tables:
                 connection.execute(sa.select(table).limit(1)).all()
             self._try_to_insert(connection)
-        return []
+            if self._dialect not in _CLOCKS:
+                return []
+            return self.check_clock(
+                lambda: float(
+                    connection.exec_driver_sql(
+                        _CLOCKS[self._dialect]
+                    ).scalar_one()
+                )
+            )
+
+    def _check_file(self) -> None:
+        path = Path(str(self._url.database))
+        if not path.exists() and os.access(path.parent, os.W_OK | os.X_OK):
+            raise exceptions.StorageNotPrepared(
+                f"{self} is no file yet: profiler-bridge makes it when it"
+                " starts"
+            )
+
+    def _check_rights_on_tables_to_come(
+        self, connection: sa.Connection
+    ) -> None:
+        if self._dialect == "postgresql":
+            # Who makes the tables owns them.
+            if not connection.exec_driver_sql(
+                "SELECT has_schema_privilege(current_schema(), 'CREATE')"
+            ).scalar_one():
+                raise exceptions.StorageMisconfigured(
+                    f"{self}: no right to make tables: {_RIGHTS}"
+                )
+        elif self._dialect != "sqlite":
+            for statement in (
+                "CREATE TABLE bridge_check (id INT)",
+                "SELECT * FROM bridge_check",
+                "INSERT INTO bridge_check VALUES (1)",
+            ):
+                # Rights are looked at now, ahead of whether the table exists.
+                try:
+                    connection.exec_driver_sql(
+                        f"PREPARE bridge_check FROM '{statement}'"
+                    )
+                except sa.exc.ProgrammingError as error:
+                    if _code(error.orig) != _NO_SUCH_TABLE:
+                        raise
 
     def _try_to_insert(self, connection: sa.Connection) -> None:
         """Insert into each table, and take it back."""
@@ -472,6 +517,16 @@ class _Deadlock(exceptions.StorageUnavailable):
     """Two writers waited for each other, and this one gave way."""
 
 
+# How to ask for the time, in seconds since 1970. SQLite has this host's.
+_MYSQL_CLOCK = (
+    "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) / 1e6"
+)
+_CLOCKS = {
+    "mysql": _MYSQL_CLOCK,
+    "mariadb": _MYSQL_CLOCK,
+    "postgresql": "SELECT extract(epoch FROM clock_timestamp())",
+}
+
 # MySQL's error numbers, PostgreSQL's SQLSTATEs, SQLite's error names. While
 # it connects psycopg gives no SQLSTATE, so there the text has to do.
 _DEADLOCKS = frozenset({1213, 1205, "40P01", "40001"})
@@ -479,6 +534,8 @@ _DEADLOCKS = frozenset({1213, 1205, "40P01", "40001"})
 _REFUSALS = frozenset({1153, 1644, "P0001", "SQLITE_TOOBIG"})
 # PostgreSQL: data exception, integrity violation, program limit exceeded.
 _REFUSAL_CLASSES = ("22", "23", "54")
+_NO_SUCH_TABLE = 1146
+_RIGHTS = "the user needs CREATE, SELECT and INSERT, and DELETE for purging"
 _ADVICE: tuple[tuple[frozenset[object], str], ...] = (
     (
         frozenset(
@@ -503,10 +560,10 @@ _ADVICE: tuple[tuple[frozenset[object], str], ...] = (
     ),
     (
         frozenset({1142, 1143, 1227, "42501"}),
-        "the user needs CREATE, SELECT and INSERT, and DELETE for purging",
+        _RIGHTS,
     ),
     (
-        frozenset({1146, "42P01", re.compile("no such table")}),
+        frozenset({_NO_SUCH_TABLE, "42P01", re.compile("no such table")}),
         "profiler-bridge makes the tables when it starts",
     ),
     (

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -686,3 +687,12 @@ def test_check_warns_of_settings(
         server.execute("CONFIG", "SET", setting, healthy)
     assert setting in warning
     assert len(warning.splitlines()) == 1
+
+
+def test_check_compares_clocks(
+    storage: RedisStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() - 60)
+    (warning,) = storage.check()
+    assert "s ahead of this host's" in warning

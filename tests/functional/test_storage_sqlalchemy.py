@@ -23,6 +23,7 @@ import sqlite3
 import subprocess
 import sys
 import sysconfig
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -315,10 +316,31 @@ def test_prepare_after_a_start_that_was_killed(url: str) -> None:
 def test_check_before_prepare(url: str) -> None:
     touch(url)
     with pytest.raises(
-        exceptions.StorageMisconfigured, match="no tables yet"
+        exceptions.StorageNotPrepared, match="no tables yet"
     ) as caught:
         get_storage(url).check()
     assert_presentable(caught.value, url)
+
+
+def test_check_before_there_is_a_file(tmp_path: Path, sqlite_url: str) -> None:
+    with pytest.raises(exceptions.StorageNotPrepared, match="no file yet"):
+        get_storage(sqlite_url).check()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "grants", ["SELECT, INSERT", "CREATE, SELECT", "CREATE, INSERT"]
+)
+def test_check_before_prepare_finds_missing_rights(
+    mariadb: servers.MariaDB, mariadb_url: str, grants: str
+) -> None:
+    url = mariadb.database(grants)
+    with pytest.raises(
+        exceptions.StorageMisconfigured, match="needs CREATE, SELECT"
+    ) as caught:
+        get_storage(url).check()
+    assert_presentable(caught.value, url)
+    assert mariadb.execute("SHOW TABLES", sa.make_url(url).database) == []
 
 
 def test_write_before_prepare(url: str) -> None:
@@ -482,11 +504,12 @@ def test_user_without_the_right_to_create_in_postgresql(
         f"REVOKE CREATE ON SCHEMA public FROM PUBLIC, {user}",
         sa.make_url(postgresql_url).database,
     )
-    with pytest.raises(
-        exceptions.StorageMisconfigured, match="needs CREATE, SELECT"
-    ) as caught:
-        get_storage(other).prepare()
-    assert_presentable(caught.value, other)
+    for fails in (get_storage(other).prepare, get_storage(other).check):
+        with pytest.raises(
+            exceptions.StorageMisconfigured, match="needs CREATE, SELECT"
+        ) as caught:
+            fails()
+        assert_presentable(caught.value, other)
 
 
 def test_check_finds_that_inserting_is_not_allowed(
@@ -503,6 +526,21 @@ def test_check_finds_that_inserting_is_not_allowed(
         exceptions.StorageMisconfigured, match="needs CREATE, SELECT"
     ):
         storage.check()
+
+
+@pytest.mark.parametrize(
+    ("off", "says"), [(-60, "ahead of this host's"), (3600, "behind this")]
+)
+def test_check_compares_clocks(
+    server_url: str, monkeypatch: pytest.MonkeyPatch, off: int, says: str
+) -> None:
+    storage = get_storage(server_url)
+    storage.prepare()
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + off)
+    (warning,) = storage.check()
+    assert says in warning
+    assert_no_password(warning, server_url)
 
 
 def test_rights_of_the_documents_are_enough(
