@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,17 +37,19 @@ def osprofiler_to(
     transport_url: str,
     project: str = "nova",
     service: str = "api",
-    durable: bool = False,
+    rabbit: Mapping[str, object] | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
     """Have osprofiler send what is profiled meanwhile to a bus.
 
+    :param rabbit: what the service has in [oslo_messaging_rabbit]
     :returns: the payloads that the broker confirmed, as they grow
     """
     conf = cfg.ConfigOpts()
     conf([], default_config_files=[], default_config_dirs=[])
     for group, options in oslo_messaging.opts.list_opts():
         conf.register_opts(options, group)
-    conf.set_override("amqp_durable_queues", durable, "oslo_messaging_rabbit")
+    for option, value in (rabbit or {}).items():
+        conf.set_override(option, value, "oslo_messaging_rabbit")
     notifier.clear_notifier_cache()
     notify = notifier.create(
         "messaging://",

@@ -32,6 +32,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -385,6 +386,107 @@ class RabbitMQ(Server):
             self.ctl("import_definitions", str(path))
             self._vhosts = names
         return self.transport_url + self._vhosts.pop(0)
+
+
+class Epmd(Server):
+    """Erlang's name service, by which the nodes of a cluster meet."""
+
+    def __init__(self) -> None:
+        self.program = find("erlang-base", "epmd")
+        super().__init__()
+
+    def environment(self) -> dict[str, str]:
+        return super().environment() | {"ERL_EPMD_ADDRESS": "127.0.0.1"}
+
+    def command(self) -> list[str]:
+        return [self.program, "-port", str(self.port)]
+
+    def check(self) -> None:
+        socket.create_connection(("127.0.0.1", self.port), 10).close()
+
+
+class RabbitMQNode(RabbitMQ):
+    """One of the nodes of a RabbitMQCluster."""
+
+    def __init__(self, cluster: "RabbitMQCluster") -> None:
+        super().__init__()
+        self.epmd_port = cluster.epmd.port
+        self.cluster = cluster
+
+    @property
+    def node_name(self) -> str:
+        return self.environment()["RABBITMQ_NODENAME"]
+
+    def command(self) -> list[str]:
+        return [self.program]
+
+    def prepare(self) -> None:
+        super().prepare()
+        cookie = self.folder / ".erlang.cookie"
+        cookie.write_text("thecookieofthetests")
+        cookie.chmod(0o400)
+        if self is self.cluster.nodes[0]:
+            return
+        # The first makes a cluster at once, and the others wait for it.
+        lines = ["peer_discovery_backend = classic_config"]
+        lines += ["discovery_retry_limit = 100"]
+        lines += [
+            f"classic_config.nodes.{number} = {node.node_name}"
+            for number, node in enumerate(self.cluster.nodes, 1)
+        ]
+        with (self.folder / "rabbitmq.conf").open("a") as settings:
+            for line in lines:
+                settings.write(f"cluster_formation.{line}\n")
+
+
+class RabbitMQCluster(Startable):
+    """Nodes of RabbitMQ that know the same queues.
+
+    With three of them a quorum queue survives the loss of any one.
+    """
+
+    def __init__(self, nodes: int = 3) -> None:
+        self.epmd = Epmd()
+        self.nodes: list[RabbitMQNode] = []
+        self.nodes += [RabbitMQNode(self) for _ in range(nodes)]
+
+    @property
+    def transport_url(self) -> str:
+        logins = [f"guest:guest@127.0.0.1:{each.port}" for each in self.nodes]
+        return f"rabbit://{','.join(logins)}/"
+
+    def start(self) -> None:
+        """Start all nodes at once, wait for all to be in one cluster."""
+        self.epmd.start()
+        with ThreadPoolExecutor(len(self.nodes)) as threads:
+            list(threads.map(RabbitMQNode.start, self.nodes))
+        if not wait_until(self._complete, 60):
+            raise RuntimeError(f"incomplete:\n{self.nodes[0].tail()}")
+
+    def _complete(self) -> bool:
+        status = json.loads(
+            self.nodes[0].ctl("cluster_status", "--formatter=json")
+        )
+        return len(status["running_nodes"]) == len(self.nodes)
+
+    def leader(self, queue: str) -> RabbitMQNode:
+        """Return the node that leads a quorum queue."""
+        node = next(each for each in self.nodes if each.running)
+        queues = json.loads(
+            node.ctl("list_queues", "--formatter=json", "name", "leader")
+        )
+        [name] = [each["leader"] for each in queues if each["name"] == queue]
+        return next(each for each in self.nodes if each.node_name == name)
+
+    def queue_depth(self, queue: str) -> int:
+        """Return how many messages wait in a queue."""
+        node = next(each for each in self.nodes if each.running)
+        return node.queue_depth(queue)
+
+    def close(self) -> None:
+        with ThreadPoolExecutor(len(self.nodes)) as threads:
+            list(threads.map(RabbitMQNode.close, self.nodes))
+        self.epmd.close()
 
 
 class SQLServer(Server):

@@ -45,6 +45,24 @@ POINTS_PER_SECOND = 400
 
 
 @dataclass
+class Broker:
+    """What carries the notifications.
+
+    :param url: its transport_url
+    :param options: of [oslo_messaging_rabbit], at both ends
+    :param kill: kills it, or the node of it that matters most
+    :param start: undoes that
+    :param depth: how many messages wait
+    """
+
+    url: str
+    options: dict[str, object]
+    kill: Callable[[], object]
+    start: Callable[[], object]
+    depth: Callable[[], int]
+
+
+@dataclass
 class Scene:
     """What a fault can break.
 
@@ -53,7 +71,7 @@ class Scene:
     :param start_storage: undoes that
     """
 
-    rabbitmq: servers.RabbitMQ
+    broker: Broker
     daemon: Daemon
     url: str
     stop_storage: Callable[[], object]
@@ -82,9 +100,18 @@ def storage_away(scene: Scene) -> None:
 
 def broker_restarts(scene: Scene) -> None:
     time.sleep(1)
-    scene.rabbitmq.kill()
-    scene.rabbitmq.start()
+    scene.broker.kill()
+    scene.broker.start()
     time.sleep(scene.seconds)
+
+
+def broker_failover(scene: Scene) -> None:
+    """A node dies and comes back; the others go on with the queue."""
+    time.sleep(1)
+    scene.broker.kill()
+    time.sleep(scene.seconds)
+    scene.broker.start()
+    assert "Reconnected to AMQP server" in scene.daemon.log
 
 
 def service_killed(scene: Scene) -> None:
@@ -136,6 +163,7 @@ FAULTS: list[tuple[Fault, str]] = [
         )
     ),
     (broker_restarts, "mariadb"),
+    (broker_failover, "mariadb"),
     (nothing, "sqlite"),
     (anything, "postgresql"),
 ]
@@ -151,30 +179,36 @@ POISONED = {nothing, anything, storage_away}
 def test_nothing_lost_nothing_doubled(
     fault: Fault,
     storage: str,
-    rabbitmq: servers.RabbitMQ,
-    transport_url: str,
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
     seed = request.config.getoption("--chaos-seed")
     seconds = request.config.getoption("--chaos-seconds")
-    with STORAGES[storage](request, tmp_path) as (url, stop, start):
+    in_cluster = fault is broker_failover
+    with (
+        cluster() if in_cluster else node(request) as broker,
+        STORAGES[storage](request, tmp_path) as (url, stop, start),
+    ):
         daemon = Daemon(
             tmp_path,
             {
-                "DEFAULT": {"transport_url": transport_url},
+                "DEFAULT": {"transport_url": broker.url},
                 "osprofiler": {"connection_string": url},
                 "bridge": {"workers": 2, "batch_size": 50, "prefetch": 100},
                 "oslo_messaging_rabbit": {
-                    "amqp_durable_queues": True,
+                    **broker.options,
                     "kombu_reconnect_delay": 0.2,
                 },
             },
         )
         get_storage(url).prepare()
         with daemon:
+            if in_cluster:
+                # A queue is led by the node that its first user is
+                # connected to; this has to be one of the workers.
+                wait_for(lambda: daemon.log.count("Listening") == 2, "workers")
             scene = Scene(
-                rabbitmq,
+                broker,
                 daemon,
                 url,
                 stop,
@@ -183,7 +217,7 @@ def test_nothing_lost_nothing_doubled(
                 seconds,
             )
             poison = 10 if fault in POISONED else 0
-            sent, poisoned = send_while(scene, fault, transport_url, poison)
+            sent, poisoned = send_while(scene, fault, poison)
             set_aside = SetAside(str(daemon.set_aside), 2**30)
             base_ids = {each["base_id"] for each in sent}
             # The broker's word that all is acknowledged comes last.
@@ -207,13 +241,13 @@ def test_nothing_lost_nothing_doubled(
                 count - 1 for count in Counter(stored(url, base_ids)).values()
             ),
         )
-    request.config.stash[table.ROWS].append(row)
-    assert (row.lost, row.doubled, row.set_aside) == (0, 0, poisoned)
-    assert rabbitmq.queue_depth(bus.QUEUE, transport_url) == 0
+        request.config.stash[table.ROWS].append(row)
+        assert (row.lost, row.doubled, row.set_aside) == (0, 0, poisoned)
+        assert broker.depth() == 0
 
 
 def send_while(
-    scene: Scene, fault: Fault, transport_url: str, poison: int
+    scene: Scene, fault: Fault, poison: int
 ) -> tuple[list[dict[str, Any]], int]:
     """Profile until the fault is over; what the broker accepted."""
     over = threading.Event()
@@ -229,7 +263,9 @@ def send_while(
 
     poisoned = 0
     thread = threading.Thread(target=run)
-    with bus.osprofiler_to(transport_url, durable=True) as confirmed:
+    with bus.osprofiler_to(
+        scene.broker.url, rabbit=scene.broker.options
+    ) as confirmed:
         thread.start()
         while not over.is_set():
             profiler.init("SECRET_KEY")
@@ -242,7 +278,7 @@ def send_while(
                 # Confirmed too, or publish raises; a fault that takes the
                 # broker away has no poison.
                 poisoned += bus.publish(
-                    transport_url,
+                    scene.broker.url,
                     [bus.envelope({"name": str(uuid.uuid4())})],
                     durable=True,
                 )
@@ -267,6 +303,39 @@ def stored(url: str, base_ids: set[str]) -> list[tuple[str, str]]:
         ]
     finally:
         storage.close()
+
+
+@contextlib.contextmanager
+def node(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """One node with a durable queue."""
+    server: servers.RabbitMQ = request.getfixturevalue("rabbitmq")
+    url = request.getfixturevalue("transport_url")
+    yield Broker(
+        url,
+        {"amqp_durable_queues": True},
+        server.kill,
+        server.start,
+        lambda: server.queue_depth(bus.QUEUE, url),
+    )
+
+
+@contextlib.contextmanager
+def cluster() -> Iterator[Broker]:
+    """Three nodes with a quorum queue; its leader dies."""
+    dead: list[servers.RabbitMQNode] = []
+    with servers.RabbitMQCluster() as nodes:
+
+        def kill() -> None:
+            dead.append(nodes.leader(bus.QUEUE))
+            dead[0].kill()
+
+        yield Broker(
+            nodes.transport_url,
+            {"rabbit_quorum_queue": True},
+            kill,
+            lambda: dead.pop().start(),
+            lambda: nodes.queue_depth(bus.QUEUE),
+        )
 
 
 Breakable = tuple[str, Callable[[], object], Callable[[], object]]
