@@ -30,6 +30,10 @@ class ConfigurationError(BridgeError):
     """An option is missing or cannot be understood."""
 
 
+class BusUnavailable(BridgeError):
+    """The bus does not answer, or refuses; the same may succeed later."""
+
+
 class Reason(enum.StrEnum):
     """Why a notification is set aside; documented for operators."""
 

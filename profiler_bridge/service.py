@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import gc
 import threading
 import time
@@ -27,7 +28,7 @@ import cotyledon
 from oslo_config import cfg
 from oslo_log import log as logging
 
-from profiler_bridge import exceptions
+from profiler_bridge import exceptions, queue
 from profiler_bridge import storage as storages
 from profiler_bridge.collector import Collector
 from profiler_bridge.masking import Masker
@@ -119,13 +120,43 @@ class Listener(BatchNotificationServer):  # type: ignore[misc]
     last acknowledgements to a thread that looks every millisecond, but closes
     the connection without asking whether that thread had its turn. So give
     it time.
+
+    And it waits, here and whenever the broker refuses the queue later on,
+    until the queue is one that it can listen to. :attr:`stopping` ends that.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.stopping = threading.Event()
+
+    def _wait_for_queues(self) -> None:
+        for target in self.targets:
+            queue.wait_until_usable(
+                self.transport,
+                target.topic,
+                target.exchange,
+                self._pool,
+                self.stopping,
+            )
+
     def _create_listener(self) -> Any:
+        self._wait_for_queues()
         listener = super()._create_listener()
         driver: Any = getattr(listener, "_poll_style_listener", None)
         if hasattr(driver, "msg_id_cache"):
             driver.msg_id_cache.prev_msgids = collections.deque(maxlen=0)
+            poll = driver.poll
+
+            def poll_or_wait(**options: Any) -> Any:
+                with contextlib.suppress(
+                    oslo_messaging.MessageDeliveryFailure
+                ):
+                    return poll(**options)
+                self._wait_for_queues()
+                self.stopping.wait(1)  # should it not have been the queue
+                return None
+
+            driver.poll = poll_or_wait
         cleanup = listener.cleanup
 
         def acknowledge_and_cleanup() -> None:
@@ -233,6 +264,7 @@ class Bridge:
     def stop(self) -> None:
         """Store and acknowledge what is in hand, then let go of the bus."""
         self._collector.stop()
+        self._listener.stopping.set()
         if self._started.is_set():
             self._listener.stop()
             self._listener.wait()

@@ -37,6 +37,7 @@ ROOMS = [
     "storage",
     "set_aside",
     "collector",
+    "queue",
     "service",
     "config",
     "cmd",
