@@ -62,8 +62,14 @@ def prepare(args: Sequence[str], *modules: HasOptions) -> cfg.ConfigOpts:
     return conf
 
 
-def list_opts() -> list[tuple[str, Sequence[cfg.Opt]]]:
-    """What oslo-config-generator writes into the sample file."""
-    from profiler_bridge import service, storage
+def modules() -> list[HasOptions]:
+    """The modules whose options the daemon reads."""
+    # Imported here, for what reads reports needs no bus.
+    from profiler_bridge import masking, service, set_aside, storage
 
-    return [(module.GROUP, module.OPTS) for module in (storage, service)]
+    return [storage, service, set_aside, masking]
+
+
+def list_opts() -> list[tuple[str, Sequence[cfg.Opt]]]:
+    """For oslo-config-generator and oslo-config-validator."""
+    return [(module.GROUP, module.OPTS) for module in modules()]

@@ -18,21 +18,12 @@ import sys
 
 from oslo_log import log
 
-from profiler_bridge import (
-    config,
-    exceptions,
-    masking,
-    service,
-    set_aside,
-    storage,
-)
+from profiler_bridge import config, exceptions, service
 
 
 def main() -> int:
     try:
-        conf = config.prepare(
-            sys.argv[1:], storage, service, set_aside, masking
-        )
+        conf = config.prepare(sys.argv[1:], *config.modules())
         log.setup(conf, config.PROJECT)
         service.run(conf)
     except exceptions.BridgeError as error:
