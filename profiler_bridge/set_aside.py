@@ -19,6 +19,7 @@ work when a storage is what refuses them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sqlite3
@@ -160,9 +161,29 @@ class SetAside:
 
         :raises ConfigurationError: it cannot be made or written there
         """
+        with self._advice(), self._open(create=True) as connection:
+            self._make_room(connection)
+
+    def check(self) -> None:
+        """Find out whether messages can be kept, but make nothing.
+
+        :raises ConfigurationError: they cannot
+        """
+        path = Path(self._path).absolute()
+        with self._advice():
+            # A journal stands beside the file while it is written.
+            if not os.access(path.parent, os.W_OK | os.X_OK):
+                is_there = path.parent.is_dir()
+                why = os.strerror(errno.EACCES if is_there else errno.ENOENT)
+                raise exceptions.StorageUnavailable(f"{path.parent}: {why}")
+            if path.exists():
+                with self._open() as connection:
+                    connection.execute("BEGIN IMMEDIATE")
+
+    @contextlib.contextmanager
+    def _advice(self) -> Iterator[None]:
         try:
-            with self._open(create=True) as connection:
-                self._make_room(connection)
+            yield
         except exceptions.StorageUnavailable as error:
             raise exceptions.ConfigurationError(
                 f"{error}: set set_aside in [bridge] to a file that"

@@ -15,10 +15,13 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+from profiler_bridge.check import NAMESPACES
 from profiler_bridge.exceptions import Reason
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +43,7 @@ ROOMS = [
     "queue",
     "service",
     "config",
+    "check",
     "cmd",
 ]
 
@@ -150,6 +154,24 @@ def test_sample_configuration_is_not_stale(tmp_path: Path) -> None:
     assert own_sections(fresh.read_text()) == own_sections(
         (ROOT / "etc" / "bridge.conf").read_text()
     ), "run: tox -e genconfig"
+
+
+def test_sample_configuration_has_every_option() -> None:
+    sample = (ROOT / "etc" / "bridge.conf").read_text()
+    missing = [
+        option.dest
+        for name, path in modules()
+        if "\nOPTS: " in path.read_text()
+        for option in importlib.import_module(name).OPTS
+        if f"\n#{option.dest} =" not in sample
+    ]
+    assert missing == []
+
+
+def test_check_knows_the_options_of_the_sample() -> None:
+    generator = (ROOT / "etc" / "config-generator.conf").read_text()
+    namespaces = re.findall("^namespace = (.*)$", generator, re.MULTILINE)
+    assert {*namespaces} == NAMESPACES
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
