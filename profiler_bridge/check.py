@@ -28,7 +28,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from profiler_bridge import config, exceptions
+from profiler_bridge import config, exceptions, queue, service
 from profiler_bridge import storage as storages
 from profiler_bridge.report.text import printable
 from profiler_bridge.set_aside import SetAside
@@ -96,6 +96,7 @@ def check(
     except exceptions.ConfigurationError as error:
         not_found = error
     yield _check_names(conf, stores)
+    yield from _check_bus(conf, bridges)
     if not_found:
         yield _finding("storage", Result.FAILURE, not_found)
     for storage in stores:
@@ -167,6 +168,173 @@ def _known_options(stores: Sequence[Storage]) -> set[tuple[str, str]]:
                 name = (old.name or option.dest).replace("-", "_")
                 known.add((old.group or section, name))
     return known
+
+
+def _check_bus(conf: cfg.ConfigOpts, bridges: int) -> Iterator[Finding]:
+    try:
+        transport = service.get_transport(conf)
+    except (exceptions.ConfigurationError, cfg.Error, ValueError) as error:
+        yield _finding("bus", Result.FAILURE, error)
+        return
+    with contextlib.closing(_Bus(conf, transport, bridges)) as bus:
+        yield from bus.check()
+
+
+class _Bus:
+    """RabbitMQ, as far as AMQP lets everybody look into it.
+
+    :param transport: of oslo.messaging
+    :param bridges: how many run
+    """
+
+    def __init__(
+        self, conf: cfg.ConfigOpts, transport: Any, bridges: int
+    ) -> None:
+        self._options = conf[service.GROUP]
+        self._transport = transport
+        self._driver = transport._driver
+        self._bridges = bridges
+
+    def close(self) -> None:
+        self._transport.cleanup()
+
+    def check(self) -> Iterator[Finding]:
+        try:
+            queues = [
+                (is_ours, self._inspect(topic, pool))
+                for topic, pool, is_ours in self._queues()
+            ]
+        # The last is the driver's, for options that exclude each other.
+        except (exceptions.BusUnavailable, RuntimeError) as error:
+            yield _finding("bus", Result.FAILURE, f"{self}: {error}")
+            return
+        found = [(is_ours, each) for is_ours, each in queues if each]
+        if not found:
+            yield _finding(
+                "bus",
+                Result.WARNING,
+                f"{self} is no RabbitMQ: nothing of it can be looked at",
+            )
+            return
+        yield _finding("bus", Result.OK, f"{self} answers")
+        yield self._check_durability()
+        yield self._check_prefetch()
+        for is_ours, each in found:
+            if is_ours:
+                yield self._check_queue(each)
+            if each.exists and is_ours:
+                yield self._check_consumers(each)
+            if each.exists:
+                yield self._check_messages(each)
+
+    def __str__(self) -> str:
+        url = self._driver._url
+        # Sorted, for the driver shuffles them.
+        hosts = sorted(f"{each.hostname}:{each.port}" for each in url.hosts)
+        return f"{url.transport}://{','.join(hosts)}/{url.virtual_host or ''}"
+
+    def _queues(self) -> Iterator[tuple[str, str | None, bool]]:
+        """Topic and pool of each queue, and whether the bridge drains it."""
+        pools = [self._options.pool]
+        for pool in pools:
+            if pool:
+                yield self._options.topics[0], pool, True
+        for topic in self._options.topics:
+            # It fills beside a pool's, too.
+            yield topic, None, not all(pools)
+
+    def _inspect(self, topic: str, pool: str | None) -> queue.Queue | None:
+        return queue.inspect(
+            self._transport, topic, self._options.exchange, pool
+        )
+
+    def _check_durability(self) -> Finding:
+        options = self._driver.conf.oslo_messaging_rabbit
+        if options.amqp_durable_queues or options.rabbit_quorum_queue:
+            return _finding(
+                "durability", Result.OK, "queues survive a restart of RabbitMQ"
+            )
+        return _finding(
+            "durability",
+            Result.WARNING,
+            "queues, and what is in them, do not survive a restart of"
+            " RabbitMQ: set amqp_durable_queues = true in"
+            " [oslo_messaging_rabbit], here and in the services",
+        )
+
+    def _check_prefetch(self) -> Finding:
+        prefetch = self._driver.prefetch_size
+        if not prefetch:
+            return _finding(
+                "prefetch",
+                Result.WARNING,
+                "rabbit_qos_prefetch_count = 0 lets a worker read all that"
+                " waits into its memory: take it out, prefetch in [bridge]"
+                " says how much it reads",
+            )
+        if prefetch < self._options.batch_size:
+            return _finding(
+                "prefetch",
+                Result.WARNING,
+                f"a worker reads {prefetch} messages, so no batch is ever"
+                f" full with {self._options.batch_size}, and each waits for"
+                " batch_timeout: set prefetch in [bridge] to twice batch_size",
+            )
+        return _finding(
+            "prefetch",
+            Result.OK,
+            f"a worker reads at most {prefetch} messages into its memory",
+        )
+
+    def _check_queue(self, found: queue.Queue) -> Finding:
+        if found.problem:
+            return _finding(
+                "queue",
+                Result.WARNING if found.usable else Result.FAILURE,
+                found.problem,
+            )
+        if not found.exists:
+            return _finding(
+                "queue",
+                Result.OK,
+                f"{found.name} is not there yet: it is made when"
+                " profiler-bridge starts, or at the first notification",
+            )
+        return _finding("queue", Result.OK, f"{found.name} is {found.kind}")
+
+    def _check_consumers(self, found: queue.Queue) -> Finding:
+        workers = self._options.workers
+        expected = self._bridges * workers
+        seen = (
+            f"{found.name} has {found.consumers} consumer(s), expected are"
+            f" {expected}: {self._bridges} bridge(s), {workers} worker(s) each"
+        )
+        if found.consumers > expected:
+            return _finding(
+                "consumers",
+                Result.WARNING,
+                f"{seen}; another reader, such as 'osprofiler trace show' with"
+                " messaging://, takes notifications away; or a bridge runs"
+                " that --bridges does not count",
+            )
+        if found.consumers < expected:
+            return _finding(
+                "consumers",
+                Result.WARNING,
+                f"{seen}; some of them do not listen",
+            )
+        return _finding("consumers", Result.OK, seen)
+
+    def _check_messages(self, found: queue.Queue) -> Finding:
+        waiting = f"{found.messages} message(s) wait in {found.name}"
+        if found.messages and not found.consumers:
+            return _finding(
+                "messages",
+                Result.WARNING,
+                f"{waiting}, and nobody drains it: it grows until somebody"
+                " does",
+            )
+        return _finding("messages", Result.OK, waiting)
 
 
 def _check_storage(storage: Storage) -> Iterator[Finding]:

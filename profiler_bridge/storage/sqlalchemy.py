@@ -396,9 +396,9 @@ class SQLAlchemyStorage(Storage):
                 )
         elif self._dialect != "sqlite":
             for statement in (
-                "CREATE TABLE bridge_check (id INT)",
-                "SELECT * FROM bridge_check",
-                "INSERT INTO bridge_check VALUES (1)",
+                f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (id INT)",
+                f"SELECT * FROM {VERSION_TABLE}",  # noqa: S608 - ours
+                f"INSERT INTO {VERSION_TABLE} VALUES (1)",  # noqa: S608
             ):
                 # Rights are looked at now, ahead of whether the table exists.
                 try:

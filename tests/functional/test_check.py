@@ -14,20 +14,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import amqp
+import kombu
 import pytest
 import sqlalchemy as sa
 
 from profiler_bridge.check import Finding, Result, check, exit_code
 from profiler_bridge.storage import get_storage
-from tests import servers
-from tests.daemon import Daemon, script
+from tests import bus, servers
+from tests.daemon import Daemon, script, wait_for
 
 ROOT = Path(__file__).parents[2]
 OK, WARNING, FAILURE = Result
@@ -71,12 +74,120 @@ def configure(tmp_path: Path) -> Callable[..., Daemon]:
 Configure = Callable[..., Daemon]
 
 
+# The bus
+
+
+@contextlib.contextmanager
+def reading(transport_url: str, durable: bool = False) -> Iterator[None]:
+    """Somebody else consumes from the queue meanwhile."""
+    url = transport_url.replace("rabbit://", "amqp://")
+    with kombu.Connection(url) as connection:
+        queue = kombu.Queue(bus.QUEUE, durable=durable, no_declare=True)
+        with connection.Consumer(queue, prefetch_count=1):
+            yield
+
+
+def test_unreachable_bus(configure: Configure) -> None:
+    [(result, detail)] = found(configure())["bus"]
+    assert result == FAILURE
+    assert "127.0.0.1" in detail
+
+
+def test_bus_that_cannot_be_looked_into(configure: Configure) -> None:
+    for url, at_most_once, expected in (
+        ("kombu+memory://", False, WARNING),
+        ("kafka://127.0.0.1:1/", False, FAILURE),
+        ("nonsense://", False, FAILURE),
+    ):
+        configured = configure(
+            DEFAULT={"transport_url": url},
+            bridge={"at_most_once": at_most_once},
+        )
+        [(result, _)] = found(configured)["bus"]
+        assert result == expected, url
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_durable_mismatch(
+    configure: Configure, transport_url: str, durable: bool
+) -> None:
+    bus.publish(transport_url, [{}], durable=durable)
+    [(result, detail)] = found(
+        configure(
+            DEFAULT={"transport_url": transport_url},
+            oslo_messaging_rabbit={"amqp_durable_queues": not durable},
+        )
+    )["queue"]
+    # oslo.messaging makes do with a queue that is not durable.
+    assert result == (FAILURE if durable else WARNING)
+    assert "profiler.info is" in detail
+    assert "amqp_durable_queues" in detail
+
+
+def test_queue_is_not_made(
+    configure: Configure, rabbitmq: servers.RabbitMQ, transport_url: str
+) -> None:
+    results = found(configure(DEFAULT={"transport_url": transport_url}))
+    [(result, detail)] = results["queue"]
+    assert result == OK
+    assert "profiler.info is not there yet" in detail
+    assert "consumers" not in results
+    with pytest.raises(amqp.NotFound):
+        rabbitmq.queue_depth(bus.QUEUE, transport_url)
+
+
+def test_queue_that_nobody_drains(
+    configure: Configure, rabbitmq: servers.RabbitMQ, transport_url: str
+) -> None:
+    """Also where it is another queue that the bridge reads."""
+    bus.publish(transport_url, [{}] * 3, durable=True)
+    for bridge in ({}, {"pool": "bridge"}):
+        results = found(
+            configure(DEFAULT={"transport_url": transport_url}, bridge=bridge)
+        )
+        [(result, detail)] = results["messages"]
+        assert result == WARNING
+        assert "3 message(s) wait in profiler.info, and nobody" in detail
+    assert rabbitmq.queue_depth(bus.QUEUE, transport_url) == 3
+
+
+def test_prefetch(configure: Configure, transport_url: str) -> None:
+    for rabbit, bridge, expected in (
+        ({}, {}, OK),
+        ({"rabbit_qos_prefetch_count": 0}, {}, WARNING),
+        ({}, {"prefetch": 100}, WARNING),
+        ({}, {"prefetch": 100, "batch_size": 100}, OK),
+    ):
+        [(result, _)] = found(
+            configure(
+                DEFAULT={"transport_url": transport_url},
+                oslo_messaging_rabbit=rabbit,
+                bridge=bridge,
+            )
+        )["prefetch"]
+        assert result == expected, (rabbit, bridge)
+
+
+def test_queues_that_are_not_durable(
+    configure: Configure, transport_url: str
+) -> None:
+    bus.publish(transport_url, [{}])
+    results = found(
+        configure(
+            DEFAULT={"transport_url": transport_url},
+            oslo_messaging_rabbit={"amqp_durable_queues": False},
+        )
+    )
+    [(result, detail)] = results["durability"]
+    assert result == WARNING
+    assert "amqp_durable_queues = true" in detail
+    assert [each for each, _ in results["queue"]] == [OK]
+
+
 # Storages
 
 
-def test_unreachable_storages(
-    configure: Configure, sentinel: servers.SentinelGroup
-) -> None:
+def test_unreachable_storages(configure: Configure) -> None:
     for scheme in ("mysql+pymysql", "postgresql", "redis", "redissentinel"):
         port = servers.free_port()
         url = f"{scheme}://u:{SECRET}@127.0.0.1:{port}/0"
@@ -240,10 +351,11 @@ def test_exit_codes() -> None:
     assert exit_code(results[::-1]) == 2
 
 
-def manage(
-    configured: Daemon, *args: str
-) -> tuple[int, list[dict[str, str]], str]:
-    """Exit code, findings, and what else there is to read."""
+# As it is run
+
+
+def manage(configured: Daemon, *args: str) -> tuple[int, list[dict[str, str]]]:
+    """Exit code and findings."""
     environment = dict(os.environ)
     environment.pop("OSPROFILER_CONNECTION_STRING", None)
     done = subprocess.run(
@@ -258,4 +370,42 @@ def manage(
         check=False,
         timeout=60,
     )
-    return done.returncode, json.loads(done.stdout), done.stderr
+    assert done.stderr == ""
+    return done.returncode, json.loads(done.stdout)
+
+
+CHECKS = [
+    *("configuration", "bus", "durability", "prefetch", "queue"),
+    *("consumers", "messages", "storage", "set-aside"),
+]
+
+
+def test_a_bridge_and_a_second_reader(
+    configure: Configure, transport_url: str, mariadb_url: str
+) -> None:
+    configured = configure(
+        DEFAULT={"transport_url": transport_url},
+        osprofiler={"connection_string": mariadb_url},
+        bridge={"workers": 2},
+    )
+    with configured:
+        wait_for(
+            lambda: configured.log.count("Listening") == 2, "both workers"
+        )
+        code, findings = manage(configured, "--bridges", "1")
+        assert [each["Check"] for each in findings] == CHECKS
+        assert {each["Result"] for each in findings} == {"ok"}
+        assert code == 0
+
+        with reading(transport_url, durable=True):
+            code, findings = manage(configured, "--bridges", "1")
+        [second] = [each for each in findings if each["Result"] != "ok"]
+        assert second["Check"] == "consumers"
+        assert second["Result"] == "warning"
+        seen = "has 3 consumer(s), expected are 2: 1 bridge(s)"
+        assert seen in second["Detail"]
+        assert code == 1
+    configured.config_file.write_text("[bridge]\nworkers = none\n")
+    code, findings = manage(configured)
+    assert [each["Result"] for each in findings] == ["failure"]
+    assert code == 2
