@@ -26,9 +26,9 @@ OPTS: Sequence[cfg.Opt] = [
     cfg.BoolOpt(
         "mask_secrets",
         default=True,
-        help="Replace secrets by *** before notifications are stored: values"
-        " under keys that name one, such as password or auth_token, and"
-        " Fernet and JWT tokens wherever they stand.",
+        help="Replace secrets by three asterisks before notifications are"
+        " stored: values under keys that name one, such as password or"
+        " auth_token, and Fernet and JWT tokens wherever they stand.",
     ),
     cfg.ListOpt(
         "mask_keys",
