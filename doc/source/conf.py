@@ -27,6 +27,7 @@ extensions = [
 ]
 exclude_patterns = ["admin/chaos-table.rst"]  # included by another page
 autodoc_member_order = "bysource"
+highlight_language = "none"
 
 html_theme = "openstackdocs"
 openstackdocs_auto_name = False

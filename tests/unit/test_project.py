@@ -22,7 +22,6 @@ import sys
 from pathlib import Path
 
 from profiler_bridge.check import NAMESPACES
-from profiler_bridge.exceptions import Reason
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "profiler_bridge"
@@ -182,11 +181,6 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     ]
     assert len(commands) == 2
     assert commands[1] in (ROOT / ".ci" / "run").read_text().splitlines()
-
-
-def test_every_set_aside_reason_is_documented() -> None:
-    page = (ROOT / "doc/source/admin/delivery.rst").read_text()
-    assert [each for each in Reason if f"``{each}``" not in page] == []
 
 
 def test_source_files_name_their_licence() -> None:

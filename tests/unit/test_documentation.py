@@ -1,0 +1,178 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What users can meet is in the documentation, and what is there is true."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import importlib
+import re
+from collections.abc import Iterator, Sequence
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+from oslo_config import cfg
+
+from profiler_bridge.exceptions import Reason
+from tests import examples
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "profiler_bridge").rglob("*.py"))
+DOC = ROOT / "doc/source"
+PAGES = {
+    path.relative_to(DOC).as_posix(): path.read_text()
+    for path in DOC.rglob("*.rst")
+}
+TEXT = "\n".join(PAGES.values())
+
+
+def entry_points() -> list[EntryPoint]:
+    """Those of setup.cfg: an installation may be older."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    return [
+        EntryPoint(name.strip(), value.strip(), group)
+        for group, lines in setup["entry_points"].items()
+        for line in lines.strip().splitlines()
+        for name, _, value in [line.partition("=")]
+    ]
+
+
+def generated_from(directive: str) -> set[str]:
+    """What all directives of this name are given, their options aside."""
+    return {
+        line.strip()
+        for found in re.finditer(
+            rf"^\.\. {re.escape(directive)}::(.*(?:\n(?: .*)?)*)", TEXT, re.M
+        )
+        for line in found[1].splitlines()
+        if not line.strip().startswith(":")
+    }
+
+
+def list_opts() -> list[cfg.Opt]:
+    """The project's options, as oslo.config's tools find them."""
+    return [
+        option
+        for each in entry_points()
+        if each.group == "oslo.config.opts"
+        for _, options in each.load()()
+        for option in options
+    ]
+
+
+def opts_of_modules() -> Iterator[tuple[str, Sequence[cfg.Opt]]]:
+    """The name of each module that has options, and the options."""
+    for path in SOURCES:
+        if "\nOPTS: " in path.read_text():
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            yield name, importlib.import_module(name).OPTS
+
+
+def metric_names() -> set[str]:
+    """They begin with ``profiler_bridge_``, and no other text in code does."""
+    return {
+        node.value
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.fullmatch("profiler_bridge_[a-z_]+", node.value)
+    }
+
+
+def test_every_console_script_is_documented() -> None:
+    page = PAGES["cli/index.rst"]
+    scripts = [
+        each.name for each in entry_points() if each.group == "console_scripts"
+    ]
+    assert scripts
+    assert [
+        each
+        for each in scripts
+        if f"\n{each}\n{'=' * len(each)}\n" not in page
+    ] == []
+
+
+def test_every_command_is_documented() -> None:
+    commands = [
+        each
+        for each in entry_points()
+        if each.module.startswith("profiler_bridge.cmd.")
+        and each.attr
+        and each.group != "console_scripts"
+    ]
+    assert commands
+    pages = generated_from("autoprogram-cliff")
+    assert [each for each in commands if each.group not in pages] == []
+    # What the pages are generated from says something, too.
+    wordless = []
+    for each in commands:
+        command = each.load()(None, None)
+        if not command.get_description():
+            wordless.append(each.name)
+        command.app_dist_name = "profiler_bridge"
+        wordless += [
+            f"{each.name} {action.dest}"
+            for action in command.get_parser(each.name)._actions
+            if not action.help
+        ]
+    assert wordless == []
+
+
+def test_every_option_is_documented() -> None:
+    namespaces = {
+        each.name
+        for each in entry_points()
+        if each.group == "oslo.config.opts"
+    }
+    assert namespaces <= generated_from("show-options")
+    sample = (ROOT / "etc/config-generator.conf").read_text().splitlines()
+    assert {f"namespace = {each}" for each in namespaces} <= set(sample)
+    listed = list_opts()
+    assert [each.name for each in listed if not each.help] == []
+    assert [
+        f"{each.name} of {module}"
+        for module, options in opts_of_modules()
+        for each in options
+        if each not in listed
+    ] == []
+
+
+def test_every_metric_is_documented() -> None:
+    assert [
+        each
+        for each in metric_names()
+        if not re.search(f"``{each}(_total)?``", TEXT)
+    ] == []
+
+
+def test_every_set_aside_reason_is_documented() -> None:
+    page = PAGES["admin/delivery.rst"]
+    assert [
+        each for each in Reason if f"   * - ``{each}``\n" not in page
+    ] == []
+
+
+def test_outputs_in_the_cookbook_are_what_commands_print() -> None:
+    assert {
+        path.name: path.read_text() for path in examples.FOLDER.glob("*.txt")
+    } == dict(examples.outputs()), "run: tox -e examples"
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    readme = (ROOT / "README.rst").read_text()
+    links = re.findall(r"<((?:doc|etc)/[^>\s]+)>`_", readme)
+    assert links
+    assert [each for each in links if not (ROOT / each).exists()] == []
