@@ -46,6 +46,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--chaos-seed", type=int, default=1, help="decides on its schedule"
     )
+    parser.addoption(
+        "--scale-notifications",
+        type=int,
+        default=4000,
+        help="how many notifications two daemons share",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

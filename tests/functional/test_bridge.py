@@ -127,6 +127,8 @@ def test_profiled_request_is_reported(
             ),
             "seven notifications",
         )
+        # What lists need is stored after the notifications.
+        assert running.terminate() == 0
     shown = json.loads(report(url, "show", base_id, "-f", "json").stdout)
     [wsgi, unfinished] = shown["children"]
     [db, rpc] = wsgi["children"]
