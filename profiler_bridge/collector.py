@@ -134,7 +134,7 @@ class Collector:
                     LOG.exception("The storage plugin failed")
             else:
                 if waiting:
-                    LOG.info("The storage is back")
+                    LOG.info("The storage is back: %s", self._storage)
                 return True
             self._prepared = False
             if not waiting:

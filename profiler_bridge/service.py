@@ -17,11 +17,13 @@ from __future__ import annotations
 import collections
 import contextlib
 import gc
+import re
 import threading
 import time
 import warnings
 from collections.abc import Sequence
 from functools import partial
+from hashlib import blake2b
 from typing import Any
 
 import cotyledon
@@ -54,25 +56,45 @@ OPTS: Sequence[cfg.Opt] = [
         "workers",
         default=1,
         min=1,
-        help="Number of worker processes. They share the queue; more of them"
-        " store more per second. Bridges on several hosts share it too.",
+        help="Number of worker processes for each storage. They share its"
+        " queue; more of them store more per second. Bridges on several hosts"
+        " share it too.",
     ),
     cfg.ListOpt(
         "topics",
         default=["profiler"],
         help="Topics to listen on. osprofiler sends to 'profiler'.",
     ),
-    cfg.StrOpt(
-        "exchange",
-        help="Exchange to bind the queue to. osprofiler's publishers bind it"
-        " to their own exchanges, so this is of use with 'pool' only."
-        " Defaults to control_exchange.",
+    cfg.ListOpt(
+        "exchanges",
+        default=[
+            "openstack",
+            "cinder",
+            "glance",
+            "heat",
+            "keystone",
+            "magnum",
+            "manila",
+            "masakari",
+            "mistral",
+            "neutron",
+            "nova",
+            "octavia",
+            "trove",
+            "watcher",
+            "zun",
+        ],
+        help="The control_exchange of each profiled service: a pool's queue"
+        " gets what is published to these. Only of use with 'pool' and with"
+        " several storages; publishers themselves bind the plain queue to"
+        " their exchanges.",
     ),
     cfg.StrOpt(
         "pool",
         help="Name of a pool of listeners with a queue of its own, which gets"
         " a copy of every notification. The plain queue still fills, so some"
-        " other consumer has to drain it.",
+        " other consumer has to drain it. Of several storages this is the"
+        " first one's pool; the others have theirs without being told.",
     ),
     cfg.IntOpt(
         "batch_size",
@@ -157,6 +179,10 @@ class Listener(BatchNotificationServer):  # type: ignore[misc]
                 return None
 
             driver.poll = poll_or_wait
+        if hasattr(driver, "prefetch_size"):
+            # It is for each consumer, and batches are cut to it. There is one
+            # for each queue.
+            driver.prefetch_size *= 1 if self._pool else len(self.targets)
         cleanup = listener.cleanup
 
         def acknowledge_and_cleanup() -> None:
@@ -186,9 +212,24 @@ class Listener(BatchNotificationServer):  # type: ignore[misc]
             each.acknowledge()
 
 
-def get_transport(conf: cfg.ConfigOpts) -> Any:
+def get_targets(conf: cfg.ConfigOpts, pool: str | None) -> list[Any]:
+    """What a queue is bound to.
+
+    :param pool: whose queue it is; None for the plain queue
+    """
+    # The plain queue's publishers bind it.
+    exchanges = dict.fromkeys(conf[GROUP].exchanges) if pool else [None]
+    return [
+        oslo_messaging.Target(topic=topic, exchange=exchange)
+        for topic in conf[GROUP].topics
+        for exchange in exchanges
+    ]
+
+
+def get_transport(conf: cfg.ConfigOpts, consumers: int = 1) -> Any:
     """The bus of [oslo_messaging_notifications] or [DEFAULT] transport_url.
 
+    :param consumers: how many of them share what is prefetched
     :raises ConfigurationError: the URL cannot be used
     """
     for group, options in oslo_messaging.opts.list_opts():
@@ -197,7 +238,7 @@ def get_transport(conf: cfg.ConfigOpts) -> Any:
     # Unlimited otherwise: a backlog would be read into memory whole.
     conf.set_default(
         "rabbit_qos_prefetch_count",
-        conf[GROUP].prefetch,
+        max(1, conf[GROUP].prefetch // consumers),
         "oslo_messaging_rabbit",
     )
     try:
@@ -225,16 +266,39 @@ def get_transport(conf: cfg.ConfigOpts) -> Any:
     return transport
 
 
+def get_pools(
+    conf: cfg.ConfigOpts, stores: Sequence[Storage]
+) -> list[str | None]:
+    """For each storage the pool whose queue it drains.
+
+    Made of nothing but the connection string without passwords: the queue
+    that fills while the bridge is away has to be found again.
+
+    :returns: for the first the configured pool, None for the plain queue
+    """
+    pools: list[str | None] = [conf[GROUP].pool]
+    for name in map(str, stores[1:]):
+        scheme = re.split(r"[+:]", name)[0]
+        digest = blake2b(name.encode(), digest_size=4).hexdigest()
+        pools.append(f"{PROJECT}-{scheme}-{digest}")
+    return pools
+
+
 class Bridge:
     """One listener and its collector: what a worker process runs.
 
     :param conf: with the options of this module
     :param transport: what :func:`get_transport` gave, in this process
     :param storage: where notifications go
+    :param pool: whose queue it drains; None for the plain queue
     """
 
     def __init__(
-        self, conf: cfg.ConfigOpts, transport: Any, storage: Storage
+        self,
+        conf: cfg.ConfigOpts,
+        transport: Any,
+        storage: Storage,
+        pool: str | None = None,
     ) -> None:
         self._storage = storage
         self._collector = Collector(
@@ -242,14 +306,9 @@ class Bridge:
         )
         self._listener = Listener(
             transport,
-            [
-                oslo_messaging.Target(
-                    topic=topic, exchange=conf[GROUP].exchange
-                )
-                for topic in conf[GROUP].topics
-            ],
+            get_targets(conf, pool),
             self._collector,
-            pool=conf[GROUP].pool,
+            pool=pool,
             batch_size=conf[GROUP].batch_size,
             batch_timeout=conf[GROUP].batch_timeout,
         )
@@ -272,16 +331,24 @@ class Bridge:
 
 
 class Worker(cotyledon.Service):
-    """A worker process of the daemon."""
+    """A worker process of the daemon.
+
+    :param number: of the storage that it is for, in the configuration
+    """
 
     name = "collector"
 
-    def __init__(self, worker_id: Any, conf: cfg.ConfigOpts) -> None:
+    def __init__(
+        self, worker_id: Any, conf: cfg.ConfigOpts, number: int
+    ) -> None:
         super().__init__(worker_id)
+        stores = storages.get_storages(conf)
+        pool = get_pools(conf, stores)[number]
         self._bridge = Bridge(
             conf,
-            get_transport(conf),
-            storages.get_storage(conf[storages.GROUP].connection_string, conf),
+            get_transport(conf, 1 if pool else len(conf[GROUP].topics)),
+            stores[number],
+            pool,
         )
 
     def run(self) -> None:
@@ -300,28 +367,50 @@ def run(conf: cfg.ConfigOpts) -> None:
 
     :raises BridgeError: configuration or storage have to be mended first
     """
-    storage = storages.get_storage(
-        conf[storages.GROUP].connection_string, conf
-    )
+    stores = storages.get_storages(conf)
+    pools = get_pools(conf, stores)
     SetAside.from_conf(conf).prepare()
     get_transport(conf).cleanup()
-    try:
-        storage.prepare()
-    except exceptions.StorageUnavailable as error:
-        LOG.warning("Starting without the storage: %s", error)
-    finally:
-        storage.close()  # connections do not survive a fork
-    LOG.info("Bridging %s to %s", ", ".join(conf[GROUP].topics), storage)
+    for storage, pool in zip(stores, pools, strict=True):
+        try:
+            storage.prepare()
+        except exceptions.StorageUnavailable as error:
+            LOG.warning("Starting without the storage: %s", error)
+        finally:
+            storage.close()  # connections do not survive a fork
+        LOG.info(
+            "Bridging %s to %s",
+            f"queue {pool}" if pool else ", ".join(conf[GROUP].topics),
+            storage,
+        )
     manager = cotyledon.ServiceManager(
         graceful_shutdown_timeout=_SHUTDOWN_TIMEOUT
     )
-    workers = manager.add(Worker, conf[GROUP].workers, args=(conf,))
+    services = [
+        manager.add(Worker, conf[GROUP].workers, args=(conf, number))
+        for number in range(len(stores))
+    ]
 
     def reload() -> None:
         """On SIGHUP: the workers that follow have the files' new options."""
+        given = conf[storages.GROUP].connection_string
+        conf.clear_override("connection_string", storages.GROUP)
         conf.reload_config_files()
         logging.setup(conf, PROJECT)
-        manager.reconfigure(workers, conf[GROUP].workers)
+        try:
+            now = get_pools(conf, storages.get_storages(conf))
+        except exceptions.ConfigurationError as error:
+            LOG.error("%s", error)
+            now = []
+        # The first has the plain queue, wherever it is now.
+        if not now or now[1:] != pools[1:]:
+            LOG.error(
+                "Going on with the storages of before; restart"
+                " profiler-bridge for others"
+            )
+            conf.set_override("connection_string", given, storages.GROUP)
+        for each in services:
+            manager.reconfigure(each, conf[GROUP].workers)
 
     manager.register_hooks(on_reload=reload)
     manager.run()

@@ -37,10 +37,12 @@ def osprofiler_to(
     transport_url: str,
     project: str = "nova",
     service: str = "api",
+    exchange: str = "openstack",
     rabbit: Mapping[str, object] | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
     """Have osprofiler send what is profiled meanwhile to a bus.
 
+    :param exchange: the service's control_exchange
     :param rabbit: what the service has in [oslo_messaging_rabbit]
     :returns: the payloads that the broker confirmed, as they grow
     """
@@ -50,6 +52,7 @@ def osprofiler_to(
         conf.register_opts(options, group)
     for option, value in (rabbit or {}).items():
         conf.set_override(option, value, "oslo_messaging_rabbit")
+    conf.set_override("control_exchange", exchange)
     notifier.clear_notifier_cache()
     notify = notifier.create(
         "messaging://",

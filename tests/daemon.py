@@ -44,7 +44,8 @@ class Daemon:
     """``profiler-bridge`` with a configuration file of its own.
 
     :param folder: for configuration and log
-    :param options: by section, what the file says
+    :param options: by section, what the file says; a list is an option that
+        is given so many times
     """
 
     def __init__(
@@ -57,7 +58,11 @@ class Daemon:
         self.config_file.write_text(
             "\n".join(
                 f"[{section}]\n"
-                + "".join(f"{key} = {value}\n" for key, value in pairs.items())
+                + "".join(
+                    f"{key} = {each}\n"
+                    for key, value in pairs.items()
+                    for each in (value if isinstance(value, list) else [value])
+                )
                 for section, pairs in (options | {"bridge": bridge}).items()
             )
         )

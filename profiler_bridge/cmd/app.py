@@ -63,8 +63,8 @@ class BridgeApp(App):
             "--connection-string",
             metavar="URL",
             default=os.environ.get(ENVIRONMENT),
-            help="the storage, instead of the one in the configuration file;"
-            f" env[{ENVIRONMENT}]",
+            help="the storage, instead of the first in the configuration"
+            f" file; env[{ENVIRONMENT}]",
         )
         return parser
 
@@ -78,19 +78,21 @@ class BridgeApp(App):
         )
 
     @cached_property
-    def storage(self) -> Storage:
-        """The storage that was asked for; nothing of it is read yet."""
-        return storages.get_storage(
-            self.options.connection_string
-            or self.conf[storages.GROUP].connection_string,
-            self.conf,
-        )
+    def storages(self) -> list[Storage]:
+        """The storage that was asked for, or all that are configured.
+
+        Nothing of them is read yet.
+        """
+        asked_for = self.options.connection_string
+        if asked_for:
+            return [storages.get_storage(asked_for, self.conf)]
+        return storages.get_storages(self.conf)
 
     def clean_up(
         self, cmd: Command, result: int, err: BaseException | None
     ) -> None:
-        if "storage" in self.__dict__:
-            self.storage.close()
+        for storage in self.__dict__.get("storages", ()):
+            storage.close()
 
     def interact(self) -> None:
         """Without a command: say what there is."""
@@ -102,7 +104,12 @@ class BridgeCommand(Command):
 
     @property
     def storage(self) -> Storage:
-        return cast(BridgeApp, self.app).storage
+        """The one that is read."""
+        return self.storages[0]
+
+    @property
+    def storages(self) -> list[Storage]:
+        return cast(BridgeApp, self.app).storages
 
     @property
     def conf(self) -> cfg.ConfigOpts:

@@ -91,7 +91,7 @@ def run(directory: Path) -> int:
         [f"--config-file={config_file}"], storage, service, set_aside, masking
     )
     transport = service.get_transport(conf)
-    traces = storage.get_storage(conf[storage.GROUP].connection_string, conf)
+    [traces] = storage.get_storages(conf)
 
     traces.prepare()
     print("Starting the bridge: bus fake://, storage SQLite.")

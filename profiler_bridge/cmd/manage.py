@@ -27,6 +27,7 @@ from profiler_bridge.cmd.app import BridgeApp, BridgeCommand
 from profiler_bridge.notification import Notification
 from profiler_bridge.report.text import printable
 from profiler_bridge.set_aside import SetAside
+from profiler_bridge.storage.base import Storage
 
 
 class SetAsideCommand(BridgeCommand):
@@ -90,31 +91,41 @@ class SetAsideReplay(SetAsideSelection):
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         stored = left = 0
         set_aside = self.set_aside
-        self.storage.prepare()
+        for storage in self.storages:
+            storage.prepare()
         for each in list(set_aside.messages(_ids(parsed_args))):
-            try:
-                message = json.loads(each.body)
-                self.storage.write(
-                    [
-                        Notification.from_payload(
-                            message.get("payload")
-                            if isinstance(message, dict)
-                            else message
-                        )
-                    ]
-                )
-            except (
-                exceptions.InvalidNotification,
-                exceptions.NotificationsRejected,
-                RecursionError,
-            ) as error:
-                self.app.stderr.write(f"{each.id}: {printable(str(error))}\n")
+            problems = [
+                problem
+                for storage in self.storages
+                if (problem := self._store(each.body, storage))
+            ]
+            if problems:
+                for problem in problems:
+                    self.app.stderr.write(f"{each.id}: {printable(problem)}\n")
                 left += 1
             else:
                 set_aside.remove([each.id])
                 stored += 1
         self.app.stdout.write(f"{stored} stored, {left} left\n")
         return 1 if left else 0
+
+    def _store(self, body: str, storage: Storage) -> str:
+        """What is wrong with a message; empty when it is stored now."""
+        try:
+            message = json.loads(body)
+            payload = (
+                message.get("payload")
+                if isinstance(message, dict)
+                else message
+            )
+            storage.write([Notification.from_payload(payload)])
+        except (
+            exceptions.InvalidNotification,
+            exceptions.NotificationsRejected,
+            RecursionError,
+        ) as error:
+            return str(error)
+        return ""
 
 
 class SetAsideDrop(SetAsideSelection):

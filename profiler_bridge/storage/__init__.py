@@ -28,15 +28,18 @@ NAMESPACE = "profiler_bridge.storage"
 GROUP = "osprofiler"
 
 OPTS: Sequence[cfg.Opt] = [
-    cfg.StrOpt(
+    cfg.MultiStrOpt(
         "connection_string",
+        default=[],
         secret=True,
         deprecated_group="profiler",
         help="Where notifications are stored, for example"
         " mysql+pymysql://username:password@192.168.192.81/profiler"
         "?charset=utf8 or sqlite:////var/lib/profiler_bridge/traces.sqlite."
         " The database and its user are made by hand; the user needs the"
-        " rights to create tables, and to select and insert rows.",
+        " rights to create tables, and to select and insert rows. Given more"
+        " than once, each of these storages gets every notification; reports"
+        " read the first.",
     ),
 ]
 
@@ -79,6 +82,26 @@ def get_storage(
             options[option.dest] = conf[GROUP][option.dest]
     storage: Storage = plugin(connection_string, **options)
     return storage
+
+
+def get_storages(conf: cfg.ConfigOpts) -> list[Storage]:
+    """The configured storages, in the order in which they are given.
+
+    :returns: at least one
+    :raises ConfigurationError: there is none, one is given twice, or as for
+        :func:`get_storage`
+    """
+    found = [
+        get_storage(each, conf)
+        for each in conf[GROUP].connection_string or [None]
+    ]
+    names = [str(each) for each in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise exceptions.ConfigurationError(
+                f"{name} is given more than once as connection_string"
+            )
+    return found
 
 
 def known_schemes() -> list[str]:

@@ -112,8 +112,8 @@ Listener = tuple[Callable[[], None], Callable[[], None]]
 
 
 def ours(conf: cfg.ConfigOpts, progress: Progress) -> Listener:
-    storage.get_storage(conf[storage.GROUP].connection_string).prepare()
-    worker = service.Worker(0, conf)
+    storage.get_storages(conf)[0].prepare()
+    worker = service.Worker(0, conf, 0)
     collector = worker._bridge._collector
     dispatch = collector.dispatch
 
@@ -170,7 +170,7 @@ def naive(conf: cfg.ConfigOpts, progress: Progress) -> Listener:
     # Only here: what it imports would count as the others' memory.
     from tests.benchmarks import layouts
 
-    url = conf[storage.GROUP].connection_string
+    url = conf[storage.GROUP].connection_string[0]
     driver = (
         layouts.redis_driver(url)
         if url.startswith("redis://")

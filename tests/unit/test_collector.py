@@ -47,6 +47,9 @@ class Failing:
         self.prepared = 0
         self.written: list[Notification] = []
 
+    def __str__(self) -> str:
+        return "failing://"
+
     def prepare(self) -> None:
         self.prepared += 1
 
@@ -104,7 +107,7 @@ def test_it_says_once_that_it_waits_and_once_that_it_is_over(
     make(storage, tmp_path).dispatch(messages())
     assert [each.getMessage() for each in caplog.records] == [
         "Waiting for the storage: away",
-        "The storage is back",
+        "The storage is back: failing://",
     ]
 
 
