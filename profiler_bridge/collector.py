@@ -19,7 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from oslo_log import log as logging
 
@@ -29,6 +29,10 @@ from profiler_bridge.masking import Masker
 from profiler_bridge.notification import Notification
 from profiler_bridge.set_aside import SetAside, SetAsideMessage, body_of
 from profiler_bridge.storage.base import Storage
+
+if TYPE_CHECKING:
+    # Imported where metrics are on.
+    from profiler_bridge.metrics import Metrics
 
 LOG = logging.getLogger(__name__)
 
@@ -62,6 +66,7 @@ class Collector:
     :param storage: where notifications go
     :param set_aside: where messages go that can never be stored
     :param masker: takes out secrets; None lets them be
+    :param metrics: what is counted, a batch at a time; None counts nothing
     """
 
     # osprofiler calls the notifier's info() and nothing else.
@@ -72,14 +77,17 @@ class Collector:
         storage: Storage,
         set_aside: SetAside,
         masker: Masker | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._storage = storage
+        self._metrics = metrics
         self._masker = masker
         self._set_aside = set_aside
         self._prepared = False
         self._stopping = threading.Event()
         self._unsaid: Counter[Reason] = Counter()
         self._said = -LOG_EVERY
+        self._writing_since: float | None = None
 
     def dispatch(self, incoming: Sequence[Incoming]) -> set[Incoming]:
         """Store a batch; wait for the storage if need be.
@@ -114,6 +122,11 @@ class Collector:
         """Wait for an unavailable storage no longer."""
         self._stopping.set()
 
+    def writing(self) -> float:
+        """For how many seconds the storage has been at work; 0: it is not."""
+        since = self._writing_since
+        return 0.0 if since is None else time.monotonic() - since
+
     def _store(
         self,
         valid: Sequence[tuple[Notification, object]],
@@ -123,6 +136,7 @@ class Collector:
         waiting = False
         for pause in _pauses():
             try:
+                self._writing_since = time.monotonic()
                 self._write(valid, refused)
             except exceptions.StorageError as error:
                 problem = str(error)
@@ -136,16 +150,22 @@ class Collector:
                 if waiting:
                     LOG.info("The storage is back: %s", self._storage)
                 return True
+            finally:
+                self._writing_since = None
             self._prepared = False
             if not waiting:
                 LOG.error("Waiting for the storage: %s", problem)
                 waiting = True
+            if self._metrics:
+                self._metrics.retried()
             if self._stopping.wait(pause):
                 break
         LOG.warning(
             "Giving %d notifications back to the queue, not stored",
             len(valid) + len(refused),
         )
+        if self._metrics:
+            self._metrics.requeued(len(valid) + len(refused))
         return False
 
     def _write(
@@ -157,10 +177,13 @@ class Collector:
             self._storage.prepare()
             self._prepared = True
         rejected: list[SetAsideMessage] = []
+        stored = 0
+        begun = time.monotonic()
         try:
             if valid:
-                self._storage.write([each for each, _ in valid])
+                stored = self._storage.write([each for each, _ in valid])
         except exceptions.NotificationsRejected as error:
+            stored = error.stored
             messages = {id(each): message for each, message in valid}
             rejected.extend(
                 _refusal(
@@ -171,9 +194,22 @@ class Collector:
                 )
                 for each, reason in error.rejected
             )
+        seconds = time.monotonic() - begun
         if refused or rejected:
             gone = self._set_aside.add([*refused, *rejected])
             self._say([*refused, *rejected], gone)
+        if self._metrics:
+            self._metrics.verdict(
+                received=len(valid) + len(refused),
+                stored=stored,
+                set_aside=Counter(
+                    each.reason for each in (*refused, *rejected)
+                ),
+                seconds=seconds,
+                newest=max(
+                    (each.timestamp for each, _ in valid), default=None
+                ),
+            )
 
     def _say(self, messages: list[SetAsideMessage], gone: int) -> None:
         self._unsaid.update(each.reason for each in messages)

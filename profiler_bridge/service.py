@@ -18,13 +18,14 @@ import collections
 import contextlib
 import gc
 import re
+import shutil
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cotyledon
 from oslo_config import cfg
@@ -45,6 +46,11 @@ with warnings.catch_warnings():
     import oslo_messaging
     import oslo_messaging.opts
     from oslo_messaging.notify.listener import BatchNotificationServer
+
+if TYPE_CHECKING:
+    # Imported where metrics are on.
+    from profiler_bridge.endpoint import Endpoint
+    from profiler_bridge.metrics import Metrics
 
 LOG = logging.getLogger(__name__)
 
@@ -123,10 +129,25 @@ OPTS: Sequence[cfg.Opt] = [
         help="Hold at most so many messages in a worker's memory. The"
         " default of rabbit_qos_prefetch_count, which overrides it.",
     ),
+    cfg.PortOpt(
+        "metrics_port",
+        min=1,
+        help="TCP port on which /metrics for Prometheus, /healthz and /readyz"
+        " are served. Without it they are not.",
+    ),
+    cfg.StrOpt(
+        "metrics_host",
+        default="127.0.0.1",
+        help="Address to listen on for that. There is neither password nor"
+        " encryption, so others than this host should reach it only where"
+        " they may know how much is profiled.",
+    ),
 ]
 
 # Written to by the thread that polls the bus; see Listener.
 _ACKNOWLEDGE_WITHIN = 0.3
+# So often a worker says how it is, in seconds.
+_ALIVE_EVERY = 1.0
 
 
 class Listener(BatchNotificationServer):  # type: ignore[misc]
@@ -211,6 +232,18 @@ class Listener(BatchNotificationServer):  # type: ignore[misc]
             each.message.acknowledge = partial(raw.ack, multiple=True)
             each.acknowledge()
 
+    @property
+    def connected(self) -> bool:
+        """Whether messages can come; of a bus that does not tell, yes."""
+        if self.listener is None:
+            return False
+        driver: Any = getattr(self.listener, "_poll_style_listener", None)
+        link: Any = getattr(getattr(driver, "conn", None), "connection", None)
+        if not hasattr(link, "_new_tags"):
+            return True
+        # Those are consumers that RabbitMQ does not know of yet, or any more.
+        return link.connection.connected and not link._new_tags
+
 
 def get_targets(conf: cfg.ConfigOpts, pool: str | None) -> list[Any]:
     """What a queue is bound to.
@@ -291,6 +324,7 @@ class Bridge:
     :param transport: what :func:`get_transport` gave, in this process
     :param storage: where notifications go
     :param pool: whose queue it drains; None for the plain queue
+    :param metrics: None where they are off
     """
 
     def __init__(
@@ -299,10 +333,12 @@ class Bridge:
         transport: Any,
         storage: Storage,
         pool: str | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._storage = storage
+        self._metrics = metrics
         self._collector = Collector(
-            storage, SetAside.from_conf(conf), Masker.from_conf(conf)
+            storage, SetAside.from_conf(conf), Masker.from_conf(conf), metrics
         )
         self._listener = Listener(
             transport,
@@ -316,6 +352,10 @@ class Bridge:
 
     def start(self) -> None:
         """Connect to the bus, waiting for it if need be, and listen."""
+        if self._metrics:
+            threading.Thread(
+                target=self._say_how_it_is, args=[self._metrics], daemon=True
+            ).start()
         # One thread: a second batch waits in the driver while one is stored.
         self._listener.start(override_pool_size=1)
         self._started.set()
@@ -329,17 +369,30 @@ class Bridge:
             self._listener.wait()
         self._storage.close()
 
+    def _say_how_it_is(self, metrics: Metrics) -> None:
+        while True:
+            metrics.alive(
+                connected=self._listener.connected,
+                writing=self._collector.writing(),
+            )
+            time.sleep(_ALIVE_EVERY)
+
 
 class Worker(cotyledon.Service):
     """A worker process of the daemon.
 
     :param number: of the storage that it is for, in the configuration
+    :param metrics: whether there are any
     """
 
     name = "collector"
 
     def __init__(
-        self, worker_id: Any, conf: cfg.ConfigOpts, number: int
+        self,
+        worker_id: Any,
+        conf: cfg.ConfigOpts,
+        number: int,
+        metrics: bool = False,
     ) -> None:
         super().__init__(worker_id)
         stores = storages.get_storages(conf)
@@ -349,7 +402,13 @@ class Worker(cotyledon.Service):
             get_transport(conf, 1 if pool else len(conf[GROUP].topics)),
             stores[number],
             pool,
+            self._metrics(str(stores[number]), number) if metrics else None,
         )
+
+    def _metrics(self, storage: str, number: int) -> Metrics:
+        from profiler_bridge.metrics import Metrics
+
+        return Metrics(storage, f"{number}-{self.worker_id}")
 
     def run(self) -> None:
         # What is there now is there to stay: no need to look at it again and
@@ -362,6 +421,38 @@ class Worker(cotyledon.Service):
         self._bridge.stop()
 
 
+class MetricsServer(cotyledon.Service):
+    """The process that serves metrics and health of all the others."""
+
+    name = "metrics"
+
+    def __init__(
+        self, worker_id: Any, conf: cfg.ConfigOpts, endpoint: Endpoint
+    ) -> None:
+        super().__init__(worker_id)
+        self._endpoint = endpoint
+        self._expected = {
+            str(storage): conf[GROUP].workers
+            for storage in storages.get_storages(conf)
+        }
+
+    def run(self) -> None:
+        self._endpoint.serve(self._expected)
+
+
+class _ServiceManager(cotyledon.ServiceManager):
+    """Starts workers again that have died, even when SIGHUP comes then.
+
+    In cotyledon (2.2) the thread that does it remembers the last times, and
+    waits when they are close together. SIGHUP forgets them; at its waking up
+    the thread fails, and no worker is started any more.
+    """
+
+    def _slowdown_respawn_if_needed(self) -> None:
+        with contextlib.suppress(IndexError):
+            super()._slowdown_respawn_if_needed()
+
+
 def run(conf: cfg.ConfigOpts) -> None:
     """Run the daemon until SIGTERM or SIGINT.
 
@@ -371,25 +462,56 @@ def run(conf: cfg.ConfigOpts) -> None:
     pools = get_pools(conf, stores)
     SetAside.from_conf(conf).prepare()
     get_transport(conf).cleanup()
-    for storage, pool in zip(stores, pools, strict=True):
-        try:
-            storage.prepare()
-        except exceptions.StorageUnavailable as error:
-            LOG.warning("Starting without the storage: %s", error)
-        finally:
-            storage.close()  # connections do not survive a fork
-        LOG.info(
-            "Bridging %s to %s",
-            f"queue {pool}" if pool else ", ".join(conf[GROUP].topics),
-            storage,
+    with _endpoint(conf) as endpoint:
+        for storage, pool in zip(stores, pools, strict=True):
+            try:
+                storage.prepare()
+            except exceptions.StorageUnavailable as error:
+                LOG.warning("Starting without the storage: %s", error)
+            finally:
+                storage.close()  # connections do not survive a fork
+            LOG.info(
+                "Bridging %s to %s",
+                f"queue {pool}" if pool else ", ".join(conf[GROUP].topics),
+                storage,
+            )
+        _manager(conf, pools, endpoint).run()
+
+
+@contextlib.contextmanager
+def _endpoint(conf: cfg.ConfigOpts) -> Iterator[Endpoint | None]:
+    """Where metrics are served, and the files that they are kept in."""
+    options = conf[GROUP]
+    if not options.metrics_port:
+        yield None
+        return
+    from profiler_bridge import endpoint, metrics
+
+    served = endpoint.Endpoint(options.metrics_host, options.metrics_port)
+    folder = metrics.prepare()
+    try:
+        yield served
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _manager(
+    conf: cfg.ConfigOpts,
+    pools: Sequence[str | None],
+    endpoint: Endpoint | None,
+) -> cotyledon.ServiceManager:
+    manager = _ServiceManager(graceful_shutdown_timeout=_SHUTDOWN_TIMEOUT)
+    workers = [
+        manager.add(
+            Worker,
+            conf[GROUP].workers,
+            args=(conf, number, endpoint is not None),
         )
-    manager = cotyledon.ServiceManager(
-        graceful_shutdown_timeout=_SHUTDOWN_TIMEOUT
-    )
-    services = [
-        manager.add(Worker, conf[GROUP].workers, args=(conf, number))
-        for number in range(len(stores))
+        for number in range(len(pools))
     ]
+    if endpoint is not None:
+        manager.add(MetricsServer, args=(conf, endpoint))
+        manager.register_hooks(on_dead_worker=partial(_forget_worker, workers))
 
     def reload() -> None:
         """On SIGHUP: the workers that follow have the files' new options."""
@@ -409,11 +531,20 @@ def run(conf: cfg.ConfigOpts) -> None:
                 " profiler-bridge for others"
             )
             conf.set_override("connection_string", given, storages.GROUP)
-        for each in services:
+        for each in workers:
             manager.reconfigure(each, conf[GROUP].workers)
 
     manager.register_hooks(on_reload=reload)
-    manager.run()
+    return manager
+
+
+def _forget_worker(
+    workers: Sequence[Any], service_id: Any, worker_id: Any, _code: int
+) -> None:
+    from profiler_bridge import metrics
+
+    if service_id in workers:
+        metrics.forget_process(f"{workers.index(service_id)}-{worker_id}")
 
 
 # A worker that cannot store what it has gives it back to the queue; this is

@@ -221,6 +221,22 @@ def test_sigterm_while_the_bus_is_away(
         assert running.terminate() == 0
 
 
+def test_sighup_while_workers_die_leaves_some(
+    transport_url: str, sqlite_url: str, tmp_path: Path
+) -> None:
+    with daemon(tmp_path, transport_url, sqlite_url) as running:
+        wait_for(lambda: "Listening" in running.log, "a listener")
+        killed: set[int] = set()
+        while "Forking too fast" not in running.log:
+            for pid in {*running.workers()} - killed:
+                killed.add(pid)
+                running.signal("KILL", pid)
+        starts = running.log.count("Listening")
+        running.signal("HUP")
+        wait_for(lambda: running.log.count("Listening") > starts, "a listener")
+        assert running.terminate() == 0
+
+
 def test_a_bad_message_costs_itself_alone(
     rabbitmq: servers.RabbitMQ,
     transport_url: str,

@@ -38,6 +38,8 @@ ROOMS = [
     "report",
     "storage",
     "set_aside",
+    "metrics",
+    "endpoint",
     "collector",
     "queue",
     "service",
