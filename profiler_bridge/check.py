@@ -96,7 +96,7 @@ def check(
     except exceptions.ConfigurationError as error:
         not_found = error
     yield _check_names(conf, stores)
-    yield from _check_bus(conf, bridges)
+    yield from _check_bus(conf, service.get_pools(conf, stores), bridges)
     if not_found:
         yield _finding("storage", Result.FAILURE, not_found)
     for storage in stores:
@@ -108,11 +108,9 @@ def check(
 def _storages(
     conf: cfg.ConfigOpts, connection_string: str | None
 ) -> list[Storage]:
-    return [
-        storages.get_storage(
-            connection_string or conf[storages.GROUP].connection_string, conf
-        )
-    ]
+    if connection_string:
+        return [storages.get_storage(connection_string, conf)]
+    return storages.get_storages(conf)
 
 
 def _check_names(conf: cfg.ConfigOpts, stores: Sequence[Storage]) -> Finding:
@@ -170,13 +168,15 @@ def _known_options(stores: Sequence[Storage]) -> set[tuple[str, str]]:
     return known
 
 
-def _check_bus(conf: cfg.ConfigOpts, bridges: int) -> Iterator[Finding]:
+def _check_bus(
+    conf: cfg.ConfigOpts, pools: Sequence[str | None], bridges: int
+) -> Iterator[Finding]:
     try:
         transport = service.get_transport(conf)
     except (exceptions.ConfigurationError, cfg.Error, ValueError) as error:
         yield _finding("bus", Result.FAILURE, error)
         return
-    with contextlib.closing(_Bus(conf, transport, bridges)) as bus:
+    with contextlib.closing(_Bus(conf, transport, pools, bridges)) as bus:
         yield from bus.check()
 
 
@@ -184,12 +184,18 @@ class _Bus:
     """RabbitMQ, as far as AMQP lets everybody look into it.
 
     :param transport: of oslo.messaging
+    :param pools: of each storage, None for the plain queue
     :param bridges: how many run
     """
 
     def __init__(
-        self, conf: cfg.ConfigOpts, transport: Any, bridges: int
+        self,
+        conf: cfg.ConfigOpts,
+        transport: Any,
+        pools: Sequence[str | None],
+        bridges: int,
     ) -> None:
+        self._pools = pools
         self._options = conf[service.GROUP]
         self._transport = transport
         self._driver = transport._driver
@@ -235,18 +241,16 @@ class _Bus:
 
     def _queues(self) -> Iterator[tuple[str, str | None, bool]]:
         """Topic and pool of each queue, and whether the bridge drains it."""
-        pools = [self._options.pool]
-        for pool in pools:
+        for pool in self._pools:
             if pool:
                 yield self._options.topics[0], pool, True
         for topic in self._options.topics:
             # It fills beside a pool's, too.
-            yield topic, None, not all(pools)
+            yield topic, None, not all(self._pools)
 
     def _inspect(self, topic: str, pool: str | None) -> queue.Queue | None:
-        return queue.inspect(
-            self._transport, topic, self._options.exchange, pool
-        )
+        exchange = self._options.exchanges[0] if pool else None
+        return queue.inspect(self._transport, topic, exchange, pool)
 
     def _check_durability(self) -> Finding:
         options = self._driver.conf.oslo_messaging_rabbit
