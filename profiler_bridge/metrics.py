@@ -96,6 +96,10 @@ RETRIES = _counter(
     "storage_retries",
     "Failed tries to store a batch.",
 )
+PURGED = _counter(
+    "traces_purged",
+    "Traces deleted because retention was over.",
+)
 BATCH = _histogram(
     "batch_notifications",
     "Notifications in a batch that got its verdict.",
@@ -173,6 +177,13 @@ def read() -> Iterable[metrics_core.Metric]:
                 raise
             time.sleep(_PAUSE)
     return ()
+
+
+def count_purged(storage: str, traces: int) -> None:
+    """Count what the one process deleted that does this."""
+    global _process
+    _process = "purge"
+    PURGED.labels(storage).inc(traces)
 
 
 class Metrics:

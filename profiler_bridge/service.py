@@ -17,6 +17,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import gc
+import random
 import re
 import shutil
 import threading
@@ -146,6 +147,9 @@ OPTS: Sequence[cfg.Opt] = [
 
 # Written to by the thread that polls the bus; see Listener.
 _ACKNOWLEDGE_WITHIN = 0.3
+# So often old traces are deleted, in seconds; more often where they are kept
+# for less than ten times that.
+_PURGE_EVERY = 3600.0
 # So often a worker says how it is, in seconds.
 _ALIVE_EVERY = 1.0
 
@@ -440,6 +444,66 @@ class MetricsServer(cotyledon.Service):
         self._endpoint.serve(self._expected)
 
 
+class Purger(cotyledon.Service):
+    """The process that deletes what is older than ``retention``.
+
+    There is one for all storages. That of another host may be at it at the
+    same time, which does no harm; that both begin at once is unlikely.
+
+    :param metrics: whether there are any
+    """
+
+    name = "purge"
+
+    def __init__(
+        self, worker_id: Any, conf: cfg.ConfigOpts, metrics: bool
+    ) -> None:
+        super().__init__(worker_id)
+        self._retention: int = conf[storages.GROUP].retention
+        self._storages = [
+            each for each in storages.get_storages(conf) if not each.expires
+        ]
+        self._metrics = metrics
+        self._failing: set[Storage] = set()
+
+    def run(self) -> None:
+        pause = min(_PURGE_EVERY, max(1.0, self._retention / 10))
+        time.sleep(random.uniform(0, pause))  # noqa: S311 - no secret
+        while self._retention:
+            for storage in self._storages:
+                self._purge(storage)
+            time.sleep(pause)
+
+    def _purge(self, storage: Storage) -> None:
+        before = time.time_ns() // 1000 - self._retention * 1_000_000
+        try:
+            purged = storage.purge(before)
+        except exceptions.StorageError as error:
+            problem = str(error)
+        except Exception as error:
+            # A plugin's bug must not have this process start over and over.
+            problem = f"{type(error).__name__}: {error}"
+            if storage not in self._failing:
+                LOG.exception("The storage plugin failed")
+        else:
+            self._failing.discard(storage)
+            if purged:
+                LOG.info("Deleted %d old traces from %s", purged, storage)
+                self._count(storage, purged)
+            return
+        finally:
+            storage.close()  # a connection would know old rights, too
+        if storage not in self._failing:
+            self._failing.add(storage)
+            LOG.warning("Old traces are not deleted: %s", problem)
+
+    def _count(self, storage: Storage, purged: int) -> None:
+        if self._metrics:
+            from profiler_bridge import metrics
+
+            metrics.count_purged(str(storage), purged)
+
+
 class _ServiceManager(cotyledon.ServiceManager):
     """Starts workers again that have died, even when SIGHUP comes then.
 
@@ -509,6 +573,10 @@ def _manager(
         )
         for number in range(len(pools))
     ]
+    if conf[storages.GROUP].retention and not all(
+        each.expires for each in storages.get_storages(conf)
+    ):
+        manager.add(Purger, args=(conf, endpoint is not None))
     if endpoint is not None:
         manager.add(MetricsServer, args=(conf, endpoint))
         manager.register_hooks(on_dead_worker=partial(_forget_worker, workers))

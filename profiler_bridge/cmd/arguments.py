@@ -23,8 +23,9 @@ from typing import Any
 
 from profiler_bridge.notification import is_id
 from profiler_bridge.query import DEFAULT_LIMIT, Sort, TraceQuery
+from profiler_bridge.storage import retention
+from profiler_bridge.storage.retention import SECONDS
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _MICROSECONDS = {"us": 1, "ms": 1000, "s": 1_000_000, "m": 60_000_000}
 
 
@@ -35,7 +36,7 @@ def moment(text: str) -> int:
     """
     ago = re.fullmatch(r"(\d+)([smhdw])", text)
     if ago:
-        return int((time.time() - int(ago[1]) * _SECONDS[ago[2]]) * 1_000_000)
+        return int((time.time() - int(ago[1]) * SECONDS[ago[2]]) * 1_000_000)
     try:
         found = datetime.datetime.fromisoformat(text)
     except ValueError:
@@ -46,6 +47,17 @@ def moment(text: str) -> int:
         found = found.replace(tzinfo=datetime.UTC)
     since = found - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
     return since // datetime.timedelta(microseconds=1)
+
+
+def age(text: str) -> int:
+    """``90s``, ``12h``, ``7d`` or ``4w``, or seconds without a unit.
+
+    :returns: microseconds
+    """
+    try:
+        return retention.seconds(text) * 1_000_000
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def duration(text: str) -> int:

@@ -17,12 +17,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cliff.lister import Lister
 
 from profiler_bridge import exceptions
+from profiler_bridge.cmd import arguments
 from profiler_bridge.cmd.app import BridgeApp, BridgeCommand
 from profiler_bridge.notification import Notification
 from profiler_bridge.report.text import printable
@@ -134,6 +136,42 @@ class SetAsideDrop(SetAsideSelection):
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         dropped = self.set_aside.remove(_ids(parsed_args))
         self.app.stdout.write(f"{dropped} dropped\n")
+
+
+class Purge(BridgeCommand):
+    """Delete old traces from all storages"""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--older-than",
+            metavar="AGE",
+            type=arguments.age,
+            required=True,
+            help="of traces of which the last that is known is older: 12h, 7d",
+        )
+        parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="say how many they are, and delete nothing",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        before = time.time_ns() // 1000 - parsed_args.older_than
+        failed = 0
+        for storage in self.storages:
+            try:
+                purged = storage.purge(before, parsed_args.dry_run)
+            except exceptions.StorageError as error:
+                self.app.stderr.write(f"{error}\n")
+                failed = 1
+            else:
+                done = "would be" if parsed_args.dry_run else "were"
+                self.app.stdout.write(
+                    f"{purged} traces {done} deleted from {storage}\n"
+                )
+        return failed
 
 
 def main() -> int:

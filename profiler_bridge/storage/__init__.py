@@ -23,6 +23,7 @@ from oslo_config import cfg
 
 from profiler_bridge import exceptions
 from profiler_bridge.storage.base import Storage
+from profiler_bridge.storage.retention import RETENTION
 
 NAMESPACE = "profiler_bridge.storage"
 GROUP = "osprofiler"
@@ -41,6 +42,7 @@ OPTS: Sequence[cfg.Opt] = [
         " than once, each of these storages gets every notification; reports"
         " read the first.",
     ),
+    RETENTION,
 ]
 
 

@@ -145,6 +145,9 @@ class Storage(abc.ABC):
 
     #: Options that the plugin reads from [osprofiler], and no other does.
     OPTS: ClassVar[Sequence[cfg.Opt]] = ()
+    #: Whether traces go by themselves at the end of ``retention``, which is
+    #: one of the plugin's options then. Otherwise the bridge purges them.
+    expires: ClassVar[bool] = False
 
     @abc.abstractmethod
     def __str__(self) -> str: ...
@@ -310,11 +313,15 @@ class Storage(abc.ABC):
             if piece.digest not in known
         )
 
-    def purge(self, before: int) -> int:
+    def purge(self, before: int, dry_run: bool = False) -> int:
         """Delete traces whose last notification is older.
 
+        One after the other, so that nobody waits long for it. Several may
+        do this at once.
+
         :param before: microseconds since 1970
-        :returns: how many traces went
+        :param dry_run: delete nothing
+        :returns: how many traces went, or would go
         """
         purged = 0
         end: Position | None = Position(before, "")
@@ -324,7 +331,8 @@ class Storage(abc.ABC):
             partials = self.partials({each.base_id for each in stretch})
             for base_id, pieces in partials.items():
                 if max(each.finished for each in pieces.values()) < before:
-                    self.delete(base_id, pieces.values())
+                    if not dry_run:
+                        self.delete(base_id, pieces.values())
                     purged += 1
         return purged
 

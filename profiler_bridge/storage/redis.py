@@ -68,17 +68,12 @@ from profiler_bridge.query import (
     summarize,
 )
 from profiler_bridge.storage.base import Piece, Position, Storage
+from profiler_bridge.storage.retention import RETENTION
 
 Command = tuple[str | bytes, ...]
 
 OPTS: Sequence[cfg.Opt] = [
-    cfg.IntOpt(
-        "retention",
-        default=0,
-        min=0,
-        help="For how many seconds a trace is kept in Redis after the last"
-        " write to it. 0 keeps it for ever.",
-    ),
+    RETENTION,
     cfg.IntOpt(
         "wait_replicas",
         min=0,
@@ -138,6 +133,7 @@ class RedisStorage(Storage):
     """
 
     OPTS: ClassVar[Sequence[cfg.Opt]] = OPTS
+    expires = True
 
     #: Read, list and show what osprofiler's own drivers stored, too. This
     #: looks at every key of the database.

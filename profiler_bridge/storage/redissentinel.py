@@ -30,6 +30,7 @@ from profiler_bridge.storage.redis import (
     RedisStorage,
     line,
 )
+from profiler_bridge.storage.retention import RETENTION
 
 DEFAULT_PORT = 26379
 
@@ -221,4 +222,5 @@ def _address(text: str) -> tuple[str, int]:
 
 def list_opts() -> list[tuple[str, Sequence[cfg.Opt]]]:
     """What oslo-config-generator writes of this plugin and of ``redis``."""
-    return [("osprofiler", RedisSentinelStorage.OPTS)]
+    own = [each for each in RedisSentinelStorage.OPTS if each != RETENTION]
+    return [("osprofiler", own)]

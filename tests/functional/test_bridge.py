@@ -124,8 +124,9 @@ def test_profiled_request_is_reported(
                 Path(running.log_file).exists()
                 and "Listening" in running.log
                 and stored(with_storage, [base_id]) == 7
+                and with_storage.list_traces(TraceQuery())
             ),
-            "seven notifications",
+            "seven notifications, and the trace in the index",
         )
         # What lists need is stored after the notifications.
         assert running.terminate() == 0
