@@ -33,6 +33,55 @@ from profiler_bridge.storage.base import Storage
 ENVIRONMENT = "OSPROFILER_CONNECTION_STRING"
 
 
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Add the options of :class:`Source`."""
+    parser.add_argument(
+        "--config-file",
+        action="append",
+        metavar="PATH",
+        default=[],
+        help="the daemon's configuration file; may be repeated",
+    )
+    parser.add_argument(
+        "--connection-string",
+        metavar="URL",
+        default=os.environ.get(ENVIRONMENT),
+        help="the storage, instead of the first in the configuration"
+        f" file; env[{ENVIRONMENT}]",
+    )
+
+
+class Source:
+    """Where commands read and write; nothing of it is read before its use.
+
+    :param options: what :func:`add_source` added
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+
+    @cached_property
+    def conf(self) -> cfg.ConfigOpts:
+        """What the configuration files say of storages and set-aside file."""
+        return config.prepare(
+            [f"--config-file={path}" for path in self._options.config_file],
+            storages,
+            set_aside,
+        )
+
+    @cached_property
+    def storages(self) -> list[Storage]:
+        """The storage that was asked for, or all that are configured."""
+        asked_for = self._options.connection_string
+        if asked_for:
+            return [storages.get_storage(asked_for, self.conf)]
+        return storages.get_storages(self.conf)
+
+    def close(self) -> None:
+        for storage in self.__dict__.get("storages", ()):
+            storage.close()
+
+
 class BridgeApp(App):
     """A console script with the options that all of its commands take.
 
@@ -52,47 +101,17 @@ class BridgeApp(App):
         self, *args: Any, **kwargs: Any
     ) -> argparse.ArgumentParser:
         parser = super().build_option_parser(*args, **kwargs)
-        parser.add_argument(
-            "--config-file",
-            action="append",
-            metavar="PATH",
-            default=[],
-            help="the daemon's configuration file; may be repeated",
-        )
-        parser.add_argument(
-            "--connection-string",
-            metavar="URL",
-            default=os.environ.get(ENVIRONMENT),
-            help="the storage, instead of the first in the configuration"
-            f" file; env[{ENVIRONMENT}]",
-        )
+        add_source(parser)
         return parser
 
     @cached_property
-    def conf(self) -> cfg.ConfigOpts:
-        """What the configuration files say of storages and set-aside file."""
-        return config.prepare(
-            [f"--config-file={path}" for path in self.options.config_file],
-            storages,
-            set_aside,
-        )
-
-    @cached_property
-    def storages(self) -> list[Storage]:
-        """The storage that was asked for, or all that are configured.
-
-        Nothing of them is read yet.
-        """
-        asked_for = self.options.connection_string
-        if asked_for:
-            return [storages.get_storage(asked_for, self.conf)]
-        return storages.get_storages(self.conf)
+    def source(self) -> Source:
+        return Source(self.options)
 
     def clean_up(
         self, cmd: Command, result: int, err: BaseException | None
     ) -> None:
-        for storage in self.__dict__.get("storages", ()):
-            storage.close()
+        self.source.close()
 
     def interact(self) -> None:
         """Without a command: say what there is."""
@@ -103,14 +122,18 @@ class BridgeCommand(Command):
     """A command of a :class:`BridgeApp`."""
 
     @property
+    def source(self) -> Source:
+        return cast(BridgeApp, self.app).source
+
+    @property
     def storage(self) -> Storage:
         """The one that is read."""
         return self.storages[0]
 
     @property
     def storages(self) -> list[Storage]:
-        return cast(BridgeApp, self.app).storages
+        return self.source.storages
 
     @property
     def conf(self) -> cfg.ConfigOpts:
-        return cast(BridgeApp, self.app).conf
+        return self.source.conf
