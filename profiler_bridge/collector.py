@@ -26,7 +26,7 @@ from oslo_log import log as logging
 from profiler_bridge import exceptions
 from profiler_bridge.exceptions import Reason
 from profiler_bridge.masking import Masker
-from profiler_bridge.notification import Notification
+from profiler_bridge.notification import Notification, points
 from profiler_bridge.set_aside import SetAside, SetAsideMessage, body_of
 from profiler_bridge.storage.base import Storage
 
@@ -35,10 +35,6 @@ if TYPE_CHECKING:
     from profiler_bridge.metrics import Metrics
 
 LOG = logging.getLogger(__name__)
-
-# A payload of many points: {"profiler_bridge": 1, "points": [payload, ...]}.
-FORMAT = "profiler_bridge"
-VERSION = 1
 
 # Between tries to store a batch, in seconds: doubling from the first to the
 # last, each cut at random so that workers do not come back all at once.
@@ -97,7 +93,7 @@ class Collector:
         valid = []
         refused = []
         for each in incoming:
-            for payload in _payloads(each.message):
+            for payload in points(_payload(each.message)):
                 try:
                     valid.append((self._decode(payload), each.message))
                 except exceptions.InvalidNotification as error:
@@ -230,19 +226,8 @@ class Collector:
             self._said = now
 
 
-def _payloads(message: object) -> Sequence[object]:
-    """What a message says: one point, or the many that our notifier sent.
-
-    See :mod:`profiler_bridge.notifier` for the format of the latter.
-    """
-    if not isinstance(message, dict):
-        return [message]
-    payload = message.get("payload")
-    if isinstance(payload, dict) and payload.get(FORMAT) == VERSION:
-        points = payload.get("points")
-        if isinstance(points, list):
-            return points
-    return [payload]
+def _payload(message: object) -> object:
+    return message.get("payload") if isinstance(message, dict) else message
 
 
 def _refusal(

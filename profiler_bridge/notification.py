@@ -17,7 +17,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Self
@@ -27,6 +27,10 @@ from profiler_bridge.exceptions import Reason
 
 START = "start"
 STOP = "stop"
+
+#: What a payload of many points has: {FORMAT: VERSION, "points": [...]}.
+FORMAT = "profiler_bridge"
+VERSION = 1
 
 #: Whether a text is an id as osprofiler makes them: uuid.uuid4() as text,
 #: with or without its dashes.
@@ -209,6 +213,18 @@ class Notification:
             "big",
             signed=True,
         )
+
+
+def points(payload: object) -> Sequence[object]:
+    """The points of a payload: many, or the one that it is.
+
+    :returns: not validated; empty for an empty payload of many
+    """
+    if isinstance(payload, dict) and payload.get(FORMAT) == VERSION:
+        many = payload.get("points")
+        if isinstance(many, list):
+            return many
+    return [payload]
 
 
 def parse_timestamp(value: str) -> int:

@@ -18,12 +18,14 @@ import _thread
 import atexit
 import collections
 import contextlib
+import ctypes
 import itertools
 import math
 import os
 import random
 import re
 import signal
+import socket
 import threading
 import time
 import types
@@ -41,11 +43,11 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "eventletutils")
     import oslo_messaging
 
+from profiler_bridge.notification import FORMAT, VERSION
+
 LOG = logging.getLogger(__name__)
 
 TOPIC = "profiler"
-#: The version of the format of messages with many points.
-VERSION = 1
 
 # A message ends with the point that brings it to so many bytes.
 MESSAGE_BYTES = 1_000_000
@@ -163,6 +165,7 @@ class _Sender:
     def __init__(self, owner: BufferedNotifier, event_type: str) -> None:
         self._owner = owner
         self._event_type = event_type
+        self._process = os.getpid()
         # No lock here is ever waited for, because a signal, a fork or a
         # thread beside eventlet's would find it taken for ever. Appending
         # to a deque and counting are atomic; the thread looks by itself.
@@ -225,6 +228,7 @@ class _Sender:
             # In eventlet's tpool nobody would run it. The next point outside
             # starts it.
             return
+        _watch_signals()
         if not self._starting.acquire(blocking=False):
             return  # another thread is at it
         try:
@@ -242,6 +246,8 @@ class _Sender:
         pause = FIRST_PAUSE
         self._wait(self._owner.max_age, self._owner.batch_size)
         while not self._stopping:
+            if os.getpid() != self._process:
+                return  # a child that has its parent's greenlets
             self._hurry = False
             begun = time.monotonic()
             if self._send_all():
@@ -314,7 +320,7 @@ class _Sender:
         if self._notifier is None:
             self._notifier = self._connect()
         self._notifier.info(
-            {}, self._event_type, {"profiler_bridge": VERSION, "points": batch}
+            {}, self._event_type, {FORMAT: VERSION, "points": batch}
         )
 
     def _connect(self) -> Any:
@@ -395,23 +401,46 @@ _ATOMS = frozenset({str, int, float, bool, type(None)})
 _senders: dict[_Sender, int] = {}
 
 
-def _flush_all() -> None:
-    """Send what this process has gathered; wait for it, but not for long."""
+def _flush_all() -> bool:
+    """Send what this process has gathered; wait for it, but not for long.
+
+    :returns: whether the broker has all of it
+    """
     end = time.monotonic() + EXIT_TIMEOUT
-    for sender, process in list(_senders.items()):
-        if process == os.getpid() and not sender.flush(end - time.monotonic()):
-            LOG.error("Profiling points were not sent: the process ends")
+    flushed = [
+        sender.flush(end - time.monotonic())
+        for sender, process in list(_senders.items())
+        if process == os.getpid()
+    ]
+    return all(flushed)
+
+
+def _flush_at_exit() -> None:
+    if not _flush_all():
+        _say_unsent()
+
+
+def _flush_quietly() -> None:
+    """As above, but with nothing that could hold up who ends at once."""
+    with contextlib.suppress(Exception):
+        if not _flush_all():
+            # A log can be a pipe that nobody reads, or locked for good.
+            _thread.start_new_thread(_say_unsent, ())
+            time.sleep(POLL)
+
+
+def _say_unsent() -> None:
+    LOG.error("Profiling points were not sent: the process ends")
 
 
 def _catch_exit(sender: _Sender) -> None:
     """Send before the process ends by itself."""
     if not _senders:
-        atexit.register(_flush_all)
+        atexit.register(_flush_at_exit)
         exit_at_once = os._exit
 
         def flush_and_exit(status: int) -> NoReturn:
-            with contextlib.suppress(Exception):
-                _flush_all()
+            _flush_quietly()
             exit_at_once(status)
 
         # The workers of oslo.service, cotyledon and multiprocessing end so,
@@ -422,11 +451,13 @@ def _catch_exit(sender: _Sender) -> None:
 
 def _catch_sigterm() -> None:
     """Where SIGTERM would just end the process, send first."""
-    with contextlib.suppress(ValueError):  # not the main thread
+    # It is not the main thread, or there are no files to spare.
+    with contextlib.suppress(ValueError, OSError):
         if signal.getsignal(
             signal.SIGTERM
         ) is signal.SIG_DFL and not _is_caught(signal.SIGTERM):
             signal.signal(signal.SIGTERM, _on_sigterm)
+            _tell_of_signals()
 
 
 def _is_caught(number: int) -> bool:
@@ -439,21 +470,67 @@ def _is_caught(number: int) -> bool:
     return bool(caught and int(caught[1], 16) >> (number - 1) & 1)
 
 
+# Python runs a handler when its main thread comes to one of Python's own
+# instructions again: never in a library that hangs, and too late when the
+# signal came an instant before a system call that takes long. So let it
+# write the numbers of signals to a socket, too, where a thread waits for them.
+_signals: tuple[socket.socket, socket.socket] | None = None
+_watched: socket.socket | None = None
+
+
+def _tell_of_signals() -> None:
+    """Have Python write to that socket, unless it does so for others."""
+    global _signals
+    ours = -1 if _signals is None else _signals[1].fileno()
+    reader, writer = socket.socketpair()
+    reader.settimeout(None)  # whatever the default is
+    writer.setblocking(False)
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    if before in (-1, ours):
+        if _signals is None:
+            # A child's signals would be told to its parent.
+            os.register_at_fork(after_in_child=_tell_of_signals)
+        _signals = reader, writer
+    else:
+        signal.set_wakeup_fd(before)
+
+
+def _watch_signals() -> None:
+    """Start the thread that waits, if this process has none yet."""
+    global _watched
+    if _signals is not None and _watched is not _signals[0]:
+        _watched = _signals[0]
+        with contextlib.suppress(RuntimeError):  # no more threads
+            _thread.start_new_thread(_watch, (_watched,))
+
+
+def _watch(reader: socket.socket) -> None:
+    process = os.getpid()
+    while signals := reader.recv(1):
+        if os.getpid() != process:
+            return  # a child that has its parent's greenlets
+        if signal.SIGTERM in signals:
+            time.sleep(POLL)
+            if signal.getsignal(signal.SIGTERM) is _on_sigterm:
+                _flush_and_end()
+
+
 def _on_sigterm(number: int, frame: object) -> None:
     signal.signal(number, signal.SIG_DFL)
-
-    def flush_and_end() -> None:
-        with contextlib.suppress(Exception):
-            _flush_all()
-        os.kill(os.getpid(), number)
-
-    # In a thread, because under eventlet this may run in its hub, which
-    # cannot wait; then the hub goes on, and ends with the process.
+    # In a thread, because what is interrupted may have a lock that somebody
+    # needs to send, and under eventlet may be its hub, which cannot wait.
     try:
-        _thread.start_new_thread(flush_and_end, ())
+        _thread.start_new_thread(_flush_and_end, ())
     except RuntimeError:  # no more threads, or too late for one
         os.kill(os.getpid(), number)
-    with contextlib.suppress(Exception):
-        time.sleep(EXIT_TIMEOUT + 1)
-        # Whatever the thread still waits for, the process was told to end.
-        os.kill(os.getpid(), number)
+    if _is_green():
+        with contextlib.suppress(Exception):  # it is the hub
+            # Whatever else is interrupted may let nobody else run.
+            time.sleep(EXIT_TIMEOUT + 1)
+
+
+def _flush_and_end() -> None:
+    _flush_quietly()
+    # Python's own is for the main thread only.
+    ctypes.CDLL(None).signal(int(signal.SIGTERM), None)
+    os.kill(os.getpid(), signal.SIGTERM)

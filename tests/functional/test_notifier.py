@@ -137,6 +137,7 @@ def _as_before() -> Iterator[None]:
     handler, leave = signal.getsignal(signal.SIGTERM), os._exit
     yield
     signal.signal(signal.SIGTERM, handler)
+    signal.set_wakeup_fd(-1)
     os._exit = leave
 
 
@@ -208,10 +209,13 @@ def test_sigterm_of_a_program_that_handles_it(transport_url: str) -> None:
     assert numbers(transport_url) == [1]
 
 
-def test_sigterm_while_the_bus_is_away() -> None:
+@pytest.mark.parametrize("before", ["", "logging.lastResort.acquire()\n"])
+def test_sigterm_while_the_bus_is_away(before: str) -> None:
+    """Not even a lock that somebody holds for good keeps it from ending."""
     process = program(
         f"rabbit://127.0.0.1:{servers.free_port()}/",
-        "notify(1)\nprint(flush=True)\ntime.sleep(60)",
+        f"notify(1)\n{before}print(flush=True)\ntime.sleep(600)",
+        first="import logging\n",
         then="",
     )
     assert process.stdout is not None
@@ -219,6 +223,37 @@ def test_sigterm_while_the_bus_is_away() -> None:
     process.terminate()
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGTERM
+
+
+# Python's main thread waits for good in C, and so never comes to a handler.
+HANG = """
+import ctypes
+libc, lock = ctypes.CDLL(None), ctypes.create_string_buffer(100)
+libc.pthread_mutex_lock(lock)
+threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGTERM]).start()
+libc.pthread_mutex_lock(lock)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "ends", "sent"),
+    [
+        ("notify(1)", -signal.SIGTERM, [1]),
+        # It ends the child, and not its parent.
+        (
+            "notify(1)\nif os.fork(): sys.exit(os.wait()[1])\nnotify(2)",
+            signal.SIGTERM,
+            [1, 2],
+        ),
+    ],
+)
+def test_sigterm_while_a_library_hangs(
+    transport_url: str, code: str, ends: int, sent: list[int]
+) -> None:
+    process = program(transport_url, code + HANG)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (ends, "")
+    assert numbers(transport_url) == sent
 
 
 @pytest.mark.parametrize("flush", ["", "one.flush(30)"])
@@ -287,11 +322,32 @@ logging.disable()
 lost.notify({{"name": "db-start"}})
 eventlet.spawn_after(0.05, print, "went on")
 print(lost.flush(0.5))
+assert one.flush(30)
+notifier.EXIT_TIMEOUT = 0.1
 """,
         "import eventlet; eventlet.monkey_patch()\n",
     )
     assert out == "went on\nFalse\n"
     assert numbers(transport_url) == list(range(1001))
+
+
+def test_eventlets_greenlets_in_a_forked_process(transport_url: str) -> None:
+    """A child has its parent's, but what they would send is the parent's."""
+    run(
+        transport_url,
+        """
+one.max_age = 0.3
+notify(1)
+assert one.flush(30)
+notify(2)
+if not os.fork():
+    time.sleep(1)
+    os._exit(0)
+os.wait()
+""",
+        "import eventlet; eventlet.monkey_patch()\n",
+    )
+    assert numbers(transport_url) == [1, 2]
 
 
 @pytest.mark.parametrize("then", ["notify(3)", ""])

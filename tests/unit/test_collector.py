@@ -23,9 +23,9 @@ from typing import Any, cast
 import pytest
 
 from profiler_bridge import collector, exceptions
-from profiler_bridge.collector import FORMAT, VERSION, Collector, Incoming
+from profiler_bridge.collector import Collector, Incoming
 from profiler_bridge.masking import MASK, Masker
-from profiler_bridge.notification import Notification
+from profiler_bridge.notification import FORMAT, VERSION, Notification
 from profiler_bridge.set_aside import SetAside
 from profiler_bridge.storage.base import Storage
 from profiler_bridge.testing.sample import request, seeded

@@ -128,6 +128,7 @@ def make(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     for each in made:
         each.stop(30)
     signal.signal(signal.SIGTERM, handler)
+    signal.set_wakeup_fd(-1)
     os._exit = leave
 
 
