@@ -75,7 +75,8 @@ class BufferedNotifier:
     :param transport: makes a notification transport of oslo.messaging;
         called once in each process that has points to send
     :param publisher_id: who sends, usually the name of the host
-    :param project: added to each point, as the next one
+    :param project: added to each point, as the next one; where they are None,
+        points keep what they have
     :param service: what is profiled
     :param buffer_size: keep at most so many points while the bus is away,
         then drop the oldest; a point takes about 2 kB of memory
@@ -100,7 +101,11 @@ class BufferedNotifier:
         self.buffer_size = buffer_size
         self.batch_size = batch_size
         self.max_age = max_age
-        self._extra = {"project": project, "service": service}
+        self._event_type = f"profiler.{service}"
+        extra = {"project": project, "service": service}
+        self._extra = {
+            key: value for key, value in extra.items() if value is not None
+        }
         self._senders: dict[int, _Sender] = {}
         _catch_sigterm()
 
@@ -155,8 +160,8 @@ class BufferedNotifier:
         for owner, sender in list(self._senders.items()):
             if owner != process:
                 sender.points.clear()
-        event_type = f"profiler.{self._extra['service']}"
-        return self._senders.setdefault(process, _Sender(self, event_type))
+        sender = _Sender(self, self._event_type)
+        return self._senders.setdefault(process, sender)
 
 
 class _Sender:

@@ -14,21 +14,29 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import oslo_messaging
 import pytest
 from oslo_config import cfg
+from osprofiler import notifier as osprofiler_notifier
+from osprofiler import profiler as osprofiler_profiler
 
-from profiler_bridge import notifier
+from profiler_bridge import exceptions, notifier
+from profiler_bridge.notification import FORMAT, VERSION, Notification
 from profiler_bridge.notifier import BufferedNotifier
 from tests.daemon import wait_for
+
+DOC = Path(__file__).parents[2] / "doc/source"
 
 
 def conf() -> cfg.ConfigOpts:
@@ -432,3 +440,63 @@ def test_sigterm_is_left_alone_outside_the_main_thread(make: Make) -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     make()
     assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+
+
+@pytest.fixture
+def schema() -> jsonschema.Draft202012Validator:
+    """The one in the documentation."""
+    found = json.loads((DOC / "user/message-1.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(found)
+    return jsonschema.Draft202012Validator(found)
+
+
+def test_what_is_sent_is_as_documented(
+    bus: Bus, make: Make, schema: jsonschema.Draft202012Validator
+) -> None:
+    one = make()
+    osprofiler_notifier.set(one.notify)
+    osprofiler_profiler.init("SECRET_KEY")
+    try:
+        with (
+            pytest.raises(ValueError, match="boom"),
+            osprofiler_profiler.Trace("a-b\n", info={"db": {"params": [1]}}),
+        ):
+            raise ValueError("boom")
+    finally:
+        osprofiler_profiler.clean()
+        osprofiler_notifier.set(lambda *_args, **_kwargs: None)
+    assert one.flush(30)
+    [message] = bus.messages
+    assert len(message["payload"]["points"]) == 2
+    schema.validate(json.loads(json.dumps(message["payload"])))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"base_id": uuid.UUID(int=1).hex},
+        {"project": None, "service": None},
+        {"name": "-start"},
+        {"name": "db-begin"},
+        {"name": None},
+        {"base_id": "1"},
+        {"trace_id": 1},
+        {"parent_id": "g" * 32},
+        {"timestamp": "2026-11-23T00:39:46"},
+        {"timestamp": "2026-11-23 00:39:46.817662"},
+        {"project": 1},
+        {"service": []},
+        {"info": None},
+    ],
+)
+def test_what_is_no_point_is_none_by_the_documentation(
+    change: dict[str, Any], schema: jsonschema.Draft202012Validator
+) -> None:
+    changed = point() | change
+    try:
+        Notification.from_payload(changed)
+        good = True
+    except exceptions.InvalidNotification:
+        good = False
+    assert schema.is_valid({FORMAT: VERSION, "points": [changed]}) is good
