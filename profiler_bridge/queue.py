@@ -157,7 +157,8 @@ class _Inspection:
     """One look at one queue.
 
     AMQP tells how full a queue is, but not of which kind: that is found by
-    declaring it, which changes nothing of one that exists.
+    declaring it, which changes nothing of one that exists. Whether it does
+    is looked at right before.
 
     :param connection: of oslo.messaging's driver
     """
@@ -204,7 +205,8 @@ class _Inspection:
             kind = next(
                 (each for each in others if not self._refusal_of(each)), None
             )
-            # With a durable exchange oslo.messaging makes do with less.
+            # Refused a durable exchange, oslo.messaging asks for a transient
+            # exchange and queue instead.
             usable = (
                 kind is Kind.TRANSIENT
                 and self._ours is Kind.DURABLE
@@ -275,8 +277,8 @@ class _Inspection:
         return (
             f"exchange {self._exchange} is {'' if durable else 'not '}durable,"
             " but [oslo_messaging_rabbit] here has"
-            f" {_OPTIONS[self._ours]}: set exchange in [bridge] to another"
-            " name"
+            f" {_OPTIONS[self._ours]}: set control_exchange in [DEFAULT] here"
+            " to a name that nobody has"
         )
 
     def _refusal(self, declare: Callable[[Any], object]) -> Exception | None:

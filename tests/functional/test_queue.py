@@ -37,11 +37,14 @@ KINDS = [
 ]
 
 
-def transport(folder: Path, url: str, rabbit: dict[str, object]) -> Any:
+def transport(
+    folder: Path, url: str, rabbit: dict[str, object], exchange: str
+) -> Any:
     """The bus as the bridge has it with these options."""
     path = folder / "inspect.conf"
     path.write_text(
-        f"[DEFAULT]\ntransport_url = {url}\n[oslo_messaging_rabbit]\n"
+        f"[DEFAULT]\ntransport_url = {url}\ncontrol_exchange = {exchange}\n"
+        "[oslo_messaging_rabbit]\n"
         + "".join(f"{key} = {value}\n" for key, value in rabbit.items())
     )
     return service.get_transport(
@@ -50,9 +53,12 @@ def transport(folder: Path, url: str, rabbit: dict[str, object]) -> Any:
 
 
 def inspect(
-    folder: Path, url: str, rabbit: dict[str, object]
+    folder: Path,
+    url: str,
+    rabbit: dict[str, object],
+    exchange: str = "openstack",
 ) -> queue.Queue | None:
-    found = transport(folder, url, rabbit)
+    found = transport(folder, url, rabbit, exchange)
     try:
         return queue.inspect(found, "profiler")
     finally:
@@ -136,6 +142,10 @@ def test_exchange_of_another_kind(transport_url: str, tmp_path: Path) -> None:
     assert found.kind is Kind.DURABLE
     assert not found.usable
     assert "exchange openstack is not durable" in found.problem
+    assert "set control_exchange in [DEFAULT]" in found.problem
+    found = inspect(tmp_path, transport_url, DURABLE, exchange="another")
+    assert found is not None
+    assert (found.problem, found.usable) == ("", True)
 
 
 def test_inspecting_makes_no_queue(transport_url: str, tmp_path: Path) -> None:

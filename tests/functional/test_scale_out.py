@@ -64,7 +64,6 @@ def test_two_daemons_share_one_queue(
                     "DEFAULT": {"transport_url": transport_url},
                     "osprofiler": {"connection_string": mariadb_url},
                     "bridge": {"workers": 2},
-                    "oslo_messaging_rabbit": {"amqp_durable_queues": True},
                 },
             )
         )
@@ -84,7 +83,7 @@ def test_two_daemons_share_one_queue(
             lambda: all(each.log.count("Listening") == 2 for each in daemons),
             "four workers",
         )
-        bus.publish(transport_url, messages(payloads), durable=True)
+        bus.publish(transport_url, messages(payloads))
         for what in (
             lambda: not rabbitmq.queue_depth(bus.QUEUE, transport_url),
             lambda: stored().total() >= len(payloads),
