@@ -28,7 +28,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from profiler_bridge import config, exceptions, queue, service
+from profiler_bridge import config, exceptions, listener, queue
 from profiler_bridge import storage as storages
 from profiler_bridge.report.text import printable
 from profiler_bridge.set_aside import SetAside
@@ -96,7 +96,7 @@ def check(
     except exceptions.ConfigurationError as error:
         not_found = error
     yield _check_names(conf, stores)
-    yield from _check_bus(conf, service.get_pools(conf, stores), bridges)
+    yield from _check_bus(conf, listener.get_pools(conf, stores), bridges)
     if not_found:
         yield _finding("storage", Result.FAILURE, not_found)
     for storage in stores:
@@ -172,7 +172,7 @@ def _check_bus(
     conf: cfg.ConfigOpts, pools: Sequence[str | None], bridges: int
 ) -> Iterator[Finding]:
     try:
-        transport = service.get_transport(conf)
+        transport = listener.get_transport(conf)
     except (exceptions.ConfigurationError, cfg.Error, ValueError) as error:
         yield _finding("bus", Result.FAILURE, error)
         return
@@ -196,7 +196,7 @@ class _Bus:
         bridges: int,
     ) -> None:
         self._pools = pools
-        self._options = conf[service.GROUP]
+        self._options = conf[listener.GROUP]
         self._transport = transport
         self._driver = transport._driver
         self._bridges = bridges

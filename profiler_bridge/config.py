@@ -65,9 +65,15 @@ def prepare(args: Sequence[str], *modules: HasOptions) -> cfg.ConfigOpts:
 def modules() -> list[HasOptions]:
     """The modules whose options the daemon reads."""
     # Imported here, for what reads reports needs no bus.
-    from profiler_bridge import masking, service, set_aside, storage
+    from profiler_bridge import (
+        listener,
+        masking,
+        service,
+        set_aside,
+        storage,
+    )
 
-    return [storage, service, set_aside, masking]
+    return [storage, listener, service, set_aside, masking]
 
 
 def list_opts() -> list[tuple[str, Sequence[cfg.Opt]]]:

@@ -30,9 +30,8 @@ from oslo_config import cfg
 from profiler_bridge import (
     config,
     exceptions,
-    masking,
+    listener,
     service,
-    set_aside,
     storage,
 )
 from profiler_bridge.query import TraceQuery
@@ -87,10 +86,8 @@ def run(directory: Path) -> int:
     config_file.write_text(
         CONFIG.format(database=database, directory=directory)
     )
-    conf = config.prepare(
-        [f"--config-file={config_file}"], storage, service, set_aside, masking
-    )
-    transport = service.get_transport(conf)
+    conf = config.prepare([f"--config-file={config_file}"], *config.modules())
+    transport = listener.get_transport(conf)
     [traces] = storage.get_storages(conf)
 
     traces.prepare()

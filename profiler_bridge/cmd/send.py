@@ -83,13 +83,13 @@ class Send(BridgeCommand):
 
     def _send(self, lines: Iterable[bytes]) -> None:
         # Imported here, for few commands need the bus.
-        from profiler_bridge import notifier, queue, service
+        from profiler_bridge import listener, notifier, queue
 
         conf = config.prepare(
             [f"--config-file={path}" for path in self.app.options.config_file],
             *config.modules(),
         )
-        transport = service.get_transport(conf)
+        transport = listener.get_transport(conf)
         try:
             found = queue.inspect(transport, notifier.TOPIC)
         finally:
@@ -97,7 +97,7 @@ class Send(BridgeCommand):
         if found is not None and not found.usable:
             raise exceptions.BusUnavailable(found.problem)
         one = notifier.BufferedNotifier(
-            partial(service.get_transport, conf),
+            partial(listener.get_transport, conf),
             socket.gethostname(),
             None,
             None,

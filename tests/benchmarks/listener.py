@@ -32,7 +32,8 @@ from typing import Any
 
 from oslo_config import cfg
 
-from profiler_bridge import config, masking, service, set_aside, storage
+from profiler_bridge import config, service, storage
+from profiler_bridge import listener as bus
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -137,11 +138,11 @@ class _NoOp:
 
 def no_op(conf: cfg.ConfigOpts, progress: Progress) -> Listener:
     listener = oslo_messaging.get_batch_notification_listener(
-        service.get_transport(conf),
+        bus.get_transport(conf),
         _targets(conf),
         [_NoOp(progress)],
-        batch_size=conf[service.GROUP].batch_size,
-        batch_timeout=conf[service.GROUP].batch_timeout,
+        batch_size=conf[bus.GROUP].batch_size,
+        batch_timeout=conf[bus.GROUP].batch_timeout,
     )
     return _pair(listener)
 
@@ -177,7 +178,7 @@ def naive(conf: cfg.ConfigOpts, progress: Progress) -> Listener:
         else layouts.sqlalchemy_driver(url)
     )
     listener = oslo_messaging.get_notification_listener(
-        service.get_transport(conf),
+        bus.get_transport(conf),
         _targets(conf),
         [_Naive(driver.notify, progress)],
     )
@@ -186,8 +187,7 @@ def naive(conf: cfg.ConfigOpts, progress: Progress) -> Listener:
 
 def _targets(conf: cfg.ConfigOpts) -> list[Any]:
     return [
-        oslo_messaging.Target(topic=topic)
-        for topic in conf[service.GROUP].topics
+        oslo_messaging.Target(topic=topic) for topic in conf[bus.GROUP].topics
     ]
 
 
@@ -195,7 +195,7 @@ def _pair(listener: Any) -> Listener:
     def stop() -> None:
         listener.stop()
         # As the bridge does, so that everybody's last messages count.
-        time.sleep(service._ACKNOWLEDGE_WITHIN)
+        time.sleep(bus._ACKNOWLEDGE_WITHIN)
         listener.wait()
 
     # One thread: the driver has one connection, which no two can share.
@@ -208,7 +208,7 @@ KINDS = {OURS: ours, NO_OP: no_op, NAIVE: naive}
 def run(task: Task) -> Result:
     conf = config.prepare(
         [f"--config-file={task.config_file}"],
-        *(storage, service, set_aside, masking),
+        *config.modules(),
     )
     progress = Progress()
     start, stop = KINDS[task.kind](conf, progress)

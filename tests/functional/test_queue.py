@@ -21,7 +21,7 @@ import kombu
 import pytest
 from osprofiler import profiler
 
-from profiler_bridge import config, exceptions, queue, service
+from profiler_bridge import config, exceptions, listener, queue
 from profiler_bridge.queue import Kind
 from profiler_bridge.storage import get_storage
 from tests import bus, servers
@@ -47,8 +47,8 @@ def transport(
         "[oslo_messaging_rabbit]\n"
         + "".join(f"{key} = {value}\n" for key, value in rabbit.items())
     )
-    return service.get_transport(
-        config.prepare([f"--config-file={path}"], service)
+    return listener.get_transport(
+        config.prepare([f"--config-file={path}"], listener)
     )
 
 

@@ -24,7 +24,7 @@ import pytest
 from oslo_config import cfg
 from osprofiler import profiler
 
-from profiler_bridge import config, exceptions, service, set_aside
+from profiler_bridge import config, exceptions, listener, set_aside
 from profiler_bridge import storage as storages
 from profiler_bridge.exceptions import Reason
 from profiler_bridge.set_aside import SetAside, SetAsideMessage
@@ -42,13 +42,13 @@ def configuration(folder: Path, urls: Sequence[str]) -> cfg.ConfigOpts:
         + "".join(f"connection_string = {each}\n" for each in urls)
     )
     return config.prepare(
-        [f"--config-file={path}"], storages, service, set_aside
+        [f"--config-file={path}"], storages, listener, set_aside
     )
 
 
 def pools(folder: Path, *urls: str) -> list[str | None]:
     conf = configuration(folder, urls)
-    return service.get_pools(conf, get_storages(conf))
+    return listener.get_pools(conf, get_storages(conf))
 
 
 def daemon(folder: Path, transport_url: str, urls: list[str]) -> Daemon:

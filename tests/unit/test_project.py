@@ -42,6 +42,8 @@ ROOMS = [
     "endpoint",
     "collector",
     "queue",
+    "listener",
+    "purger",
     "service",
     "config",
     "check",
