@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -208,7 +209,14 @@ class _ServiceManager(cotyledon.ServiceManager):
     In cotyledon (2.2) the thread that does it remembers the last times, and
     waits when they are close together. SIGHUP forgets them; at its waking up
     the thread fails, and no worker is started any more.
+
+    And SIGINT ends it as SIGTERM does, so that nothing is left behind.
     """
+
+    def _on_signal_received(self, sig: int) -> None:
+        if sig == signal.SIGINT:
+            sig = signal.SIGTERM
+        super()._on_signal_received(sig)
 
     def _slowdown_respawn_if_needed(self) -> None:
         with contextlib.suppress(IndexError):

@@ -86,6 +86,21 @@ def get_storage(
     return storage
 
 
+def connection_strings(conf: cfg.ConfigOpts) -> list[str]:
+    """Those of [osprofiler]; of [profiler] where it has none.
+
+    An option with several values has those of all its sections, otherwise,
+    and [profiler] of a service's file is likely to say ``messaging://``.
+    """
+    conf.register_opt(
+        cfg.MultiStrOpt("connection_string", default=[], secret=True),
+        "profiler",
+    )
+    old: list[str] = conf.profiler.connection_string
+    given: list[str] = conf[GROUP].connection_string
+    return [each for each in given if each not in old] or old
+
+
 def get_storages(conf: cfg.ConfigOpts) -> list[Storage]:
     """The configured storages, in the order in which they are given.
 
@@ -93,10 +108,8 @@ def get_storages(conf: cfg.ConfigOpts) -> list[Storage]:
     :raises ConfigurationError: there is none, one is given twice, or as for
         :func:`get_storage`
     """
-    found = [
-        get_storage(each, conf)
-        for each in conf[GROUP].connection_string or [None]
-    ]
+    given: list[str | None] = [*connection_strings(conf)]
+    found = [get_storage(each, conf) for each in given or [None]]
     names = [str(each) for each in found]
     for name in names:
         if names.count(name) > 1:

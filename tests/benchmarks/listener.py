@@ -171,7 +171,7 @@ def naive(conf: cfg.ConfigOpts, progress: Progress) -> Listener:
     # Only here: what it imports would count as the others' memory.
     from tests.benchmarks import layouts
 
-    url = conf[storage.GROUP].connection_string[0]
+    url = storage.connection_strings(conf)[0]
     driver = (
         layouts.redis_driver(url)
         if url.startswith("redis://")

@@ -199,7 +199,9 @@ def test_ready_only_while_the_bus_is_there(
         assert running.terminate() == 0
 
 
+@pytest.mark.parametrize("how", ["TERM", "INT"])
 def test_nothing_of_it_is_left(
+    how: str,
     transport_url: str,
     sqlite_url: str,
     tmp_path: Path,
@@ -210,7 +212,9 @@ def test_nothing_of_it_is_left(
         running.wait_until_ready()
         assert [*tmp_path.glob("profiler_bridge-metrics-*/*.db")]
         assert running.get("/")[0] == 404
-        assert running.terminate() == 0
+        running.signal(how)
+        assert running.process is not None
+        assert running.process.wait(30) == 0
     assert [*tmp_path.glob("profiler_bridge-metrics-*")] == []
 
 

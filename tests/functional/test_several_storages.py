@@ -180,6 +180,20 @@ def test_sighup_takes_a_new_password_but_no_other_storages(
         assert running.terminate() == 0
 
 
+def test_the_section_of_services_counts_where_ours_says_nothing(
+    tmp_path: Path,
+) -> None:
+    conf = configuration(tmp_path, ["redis://one", "redis://two"])
+    path = tmp_path / "several.conf"
+    services = "[profiler]\nconnection_string = messaging://\n"
+    path.write_text(services + path.read_text())
+    conf.reload_config_files()
+    assert storages.connection_strings(conf) == ["redis://one", "redis://two"]
+    path.write_text(services.replace("messaging://", "redis://three"))
+    conf.reload_config_files()
+    assert storages.connection_strings(conf) == ["redis://three"]
+
+
 def test_the_same_storage_twice_is_refused(tmp_path: Path) -> None:
     urls = ["mysql://u:one@localhost/p", "mysql://u:two@localhost/p"]
     with pytest.raises(
