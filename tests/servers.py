@@ -462,6 +462,9 @@ class RabbitMQCluster(Startable):
             list(threads.map(RabbitMQNode.start, self.nodes))
         if not wait_until(self._complete, 60):
             raise RuntimeError(f"incomplete:\n{self.nodes[0].tail()}")
+        # Quorum queues are one. Nodes that meet while they start may leave
+        # some of them off.
+        self.nodes[0].ctl("enable_feature_flag", "all")
 
     def _complete(self) -> bool:
         status = json.loads(
