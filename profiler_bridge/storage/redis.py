@@ -93,6 +93,7 @@ OPTS: Sequence[cfg.Opt] = [
 # a patient client for what is large, or must wait for replicas.
 _TRIP_COMMANDS = 1000
 _TRIP_BYTES = 256 * 1024
+_MSET_BYTES = 64 * 1024
 PATIENCE = 5.0
 _READ_KEYS = 100
 # In seconds: for this long it is believed how many replicas there are, ...
@@ -193,6 +194,7 @@ class RedisStorage(Storage):
         known_by: dict[int, bytes] = {}
         for piece in pieces:
             names = []
+            values: list[tuple[str, str]] = []
             for each in piece.notifications:
                 # 32 bits are enough for what happened in one span at one
                 # moment.
@@ -200,7 +202,11 @@ class RedisStorage(Storage):
                 name = f"{each.trace_id}_{each.payload['timestamp']}_{digest}"
                 names.append(name)
                 key = f"osprofiler:{each.base_id}_{name}"
-                commands.append(("SET", key, each.text, *lifetime))
+                values.append((key, each.text))
+            if lifetime:
+                commands += (("SET", *pair, *lifetime) for pair in values)
+            else:
+                commands += _msets(values)
             known_by[len(commands)] = piece.digest
             for kind, text in (
                 ("summary", piece.summary.to_text()),
@@ -563,6 +569,20 @@ def _trips(commands: Iterable[Command]) -> Iterator[tuple[list[Command], int]]:
         size += more
     if trip:
         yield trip, size
+
+
+def _msets(values: Iterable[tuple[str, str]]) -> Iterator[Command]:
+    """Set values, many with one command: a reply costs as much as a value."""
+    command: list[str] = ["MSET"]
+    size = 0
+    for key, value in values:
+        if size > _MSET_BYTES:
+            yield tuple(command)
+            command, size = ["MSET"], 0
+        command += key, value
+        size += len(value)
+    if len(command) > 1:
+        yield tuple(command)
 
 
 def _chunks(values: Iterable[str], size: int) -> Iterator[list[str]]:
