@@ -24,6 +24,8 @@ from oslo_log import log
 from profiler_bridge import exceptions
 
 PROJECT = "profiler_bridge"
+# Of the configuration file, without its .conf.
+_FILE = "bridge"
 
 
 class HasOptions(Protocol):
@@ -50,8 +52,10 @@ def prepare(args: Sequence[str], *modules: HasOptions) -> cfg.ConfigOpts:
         conf(
             list(args),
             project=PROJECT,
-            prog="bridge",
+            prog="profiler-bridge",
             version=metadata.version(PROJECT),
+            default_config_files=cfg.find_config_files(PROJECT, _FILE),
+            default_config_dirs=cfg.find_config_dirs(PROJECT, _FILE),
         )
         # Unreadable values show when they are read: read them all now.
         for module in modules:
