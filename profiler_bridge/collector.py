@@ -77,7 +77,7 @@ class Collector:
     ) -> None:
         self._storage = storage
         self._metrics = metrics
-        self._masker = masker
+        self._decode = masker.decode if masker else Notification.from_payload
         self._set_aside = set_aside
         self._prepared = False
         self._stopping = threading.Event()
@@ -105,14 +105,6 @@ class Collector:
         if self._store(valid, refused):
             return set()
         return set(incoming)
-
-    def _decode(self, payload: object) -> Notification:
-        found = Notification.from_payload(payload)
-        if self._masker is None or not self._masker.may_find(
-            found.payload, found.text
-        ):
-            return found
-        return Notification.from_payload(self._masker.mask(found.payload))
 
     def stop(self) -> None:
         """Wait for an unavailable storage no longer."""

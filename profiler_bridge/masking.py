@@ -21,6 +21,8 @@ from typing import Any
 from oslo_config import cfg
 from oslo_utils import strutils
 
+from profiler_bridge.notification import Notification
+
 GROUP = "bridge"
 OPTS: Sequence[cfg.Opt] = [
     cfg.BoolOpt(
@@ -94,6 +96,13 @@ class Masker:
         """None where secrets are to stay."""
         options = conf[GROUP]
         return cls(options.mask_keys) if options.mask_secrets else None
+
+    def decode(self, payload: object) -> Notification:
+        """As :meth:`Notification.from_payload`, without its secrets."""
+        found = Notification.from_payload(payload)
+        if not self.may_find(found.payload, found.text):
+            return found
+        return Notification.from_payload(self.mask(found.payload))
 
     def may_find(self, payload: Mapping[str, Any], text: str) -> bool:
         """Whether it is worth the time to mask a payload: few have secrets.

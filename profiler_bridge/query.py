@@ -28,7 +28,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from profiler_bridge.notification import STOP, Notification
+from profiler_bridge.notification import START, STOP, Notification
 
 # Terms of the index: every trace, those with an error, those of a service.
 ALL_TRACES = "all"
@@ -231,6 +231,13 @@ class PartialSummary:
         if other.root is not None:
             self.root = min(self.root or other.root, other.root)
 
+    def ends(self) -> Iterator[tuple[str, str]]:
+        """What this piece has, as :func:`end` names it."""
+        for span in self.starts:
+            yield span, START
+        for span in self.stops:
+            yield span, STOP
+
     def count_beside(self, others: Iterable[PartialSummary]) -> int:
         """How many starts and stops this piece has that no other has."""
         starts, stops = self.starts, self.stops
@@ -303,6 +310,11 @@ class PartialSummary:
 _NAMES = ("projects", "services", "hosts", "names")
 _SETS = ("starts", "stops", "parents", "errors", *_NAMES)
 _SHORT = 16
+
+
+def end(notification: Notification) -> tuple[str, str]:
+    """Which end of which span a notification is."""
+    return _short(notification.trace_id), notification.phase
 
 
 def _short(uuid: str) -> str:

@@ -110,10 +110,22 @@ FILTERS: list[tuple[str, Callable[[str], Any] | None, str]] = [
 ]
 
 
-def add_filters(parser: argparse.ArgumentParser) -> None:
+# Those that make a page of what the others choose.
+_PAGING = ("sort", "limit", "marker")
+
+
+def add_filters(
+    parser: argparse.ArgumentParser, *, paging: bool = True
+) -> None:
+    """Add options that choose traces.
+
+    :param paging: also those that are about how many at once
+    """
     group = parser.add_argument_group("filters of traces")
     for name, read, text in FILTERS:
-        if read is None:
+        if name in _PAGING and not paging:
+            parser.set_defaults(**{name: None})
+        elif read is None:
             group.add_argument(f"--{name}", action="store_true", help=text)
         elif read is Sort:
             group.add_argument(

@@ -41,14 +41,30 @@ def read(text: str) -> Trace:
 
     :raises InvalidNotification: it is no such report
     """
+    notifications = [
+        Notification.from_payload(each) for each in payloads(text)
+    ]
+    base_ids = {each.base_id for each in notifications}
+    if len(base_ids) != 1:
+        raise exceptions.InvalidNotification(
+            exceptions.Reason.NOT_AN_OBJECT, "this is no report of one trace"
+        )
+    return Trace.build(base_ids.pop(), notifications)
+
+
+def payloads(text: str) -> list[object]:
+    """What a report was made of, in no order; not validated.
+
+    :raises InvalidNotification: it is no such report
+    """
     try:
         nodes = json.loads(text)["children"]
-        payloads: list[object] = []
+        found: list[object] = []
         waiting = list(nodes)
         while waiting:
             node = waiting.pop()
             waiting.extend(node["children"])
-            payloads.extend(
+            found.extend(
                 value
                 for key, value in node["info"].items()
                 if key.startswith("meta.raw_payload.")
@@ -61,13 +77,7 @@ def read(text: str) -> Trace:
         raise exceptions.InvalidNotification(
             exceptions.Reason.NOT_ENCODABLE, "the report is nested too deep"
         ) from None
-    notifications = [Notification.from_payload(each) for each in payloads]
-    base_ids = {each.base_id for each in notifications}
-    if len(base_ids) != 1:
-        raise exceptions.InvalidNotification(
-            exceptions.Reason.NOT_AN_OBJECT, "this is no report of one trace"
-        )
-    return Trace.build(base_ids.pop(), notifications)
+    return found
 
 
 def _object_with_children(

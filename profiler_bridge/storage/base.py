@@ -230,6 +230,17 @@ class Storage(abc.ABC):
         :raises StorageError: it will not work, and why
         """
 
+    def left_by_osprofiler(self) -> Iterator[tuple[str, list[object]]]:
+        """What osprofiler's own driver stored here, trace by trace.
+
+        :returns: a base_id, and payloads in any order, not validated; what is
+            no JSON is a text. Everything without a base_id is under none.
+        :raises StorageMisconfigured: it stores nothing in such a storage
+        """
+        raise exceptions.StorageMisconfigured(
+            f"{self} has nothing that osprofiler stored"
+        )
+
     @abc.abstractmethod
     def close(self) -> None:
         """Let go of connections. The storage can be used again."""
@@ -296,13 +307,7 @@ class Storage(abc.ABC):
         # Only now, so that of all who write parts of a trace at least the
         # last sees every part, and indexes the trace where it really starts.
         found = self.partials({piece.base_id for piece in pieces})
-        entries: dict[str, list[Position]] = {}
-        for base_id, partials in found.items():
-            summary = summarize(base_id, partials.values())
-            position = Position(summary.started, base_id)
-            for term in summary.terms():
-                entries.setdefault(term, []).append(position)
-        self.add_to_index(entries)
+        self.index_traces(found)
         return sum(
             piece.summary.count_beside(
                 partial
@@ -312,6 +317,21 @@ class Storage(abc.ABC):
             for piece in pieces
             if piece.digest not in known
         )
+
+    def index_traces(
+        self, traces: Mapping[str, Mapping[bytes, PartialSummary]]
+    ) -> None:
+        """Have traces found under their terms; again, for all it does.
+
+        :param traces: what :meth:`partials` gave
+        """
+        entries: dict[str, list[Position]] = {}
+        for base_id, partials in traces.items():
+            summary = summarize(base_id, partials.values())
+            position = Position(summary.started, base_id)
+            for term in summary.terms():
+                entries.setdefault(term, []).append(position)
+        self.add_to_index(entries)
 
     def purge(self, before: int, dry_run: bool = False) -> int:
         """Delete traces whose last notification is older.

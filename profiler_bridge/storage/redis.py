@@ -33,11 +33,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import json
 import re
+import sqlite3
 import time
 import urllib.parse
 import zlib
 from collections.abc import (
+    Callable,
     Collection,
     Iterable,
     Iterator,
@@ -121,6 +124,9 @@ _is_url = re.compile(
 _ID = "([0-9a-fA-F-]{32,36})"
 _is_theirs = re.compile(
     f"osprofiler_opt:{_ID}|osprofiler:{_ID}_[^_]+_[^_]+"
+).fullmatch
+_may_be_theirs = re.compile(
+    "osprofiler_opt:(.*)|osprofiler:([^_]*)_[^_]+_[^_]+", re.DOTALL
 ).fullmatch
 
 
@@ -207,17 +213,19 @@ class RedisStorage(Storage):
                 commands += (("SET", *pair, *lifetime) for pair in values)
             else:
                 commands += _msets(values)
-            known_by[len(commands)] = piece.digest
+            # The summary last: where it is, all of the piece is.
             for kind, text in (
-                ("summary", piece.summary.to_text()),
                 # Sorted, for both ends of a span share most of their names.
                 ("keys", "\n".join(sorted(names))),
+                ("summary", piece.summary.to_text()),
             ):
+                last = len(commands)
                 packed = zlib.compress(text.encode("ascii"))
                 key = _key(kind, piece.base_id)
                 commands += self._kept(
                     ("HSET", key, piece.digest.hex(), packed)
                 )
+            known_by[last] = piece.digest
         replies = self._run(commands, self._replicas_to_wait_for())
         return {known_by[at] for at in known_by if not replies[at]}
 
@@ -367,23 +375,41 @@ class RedisStorage(Storage):
         ]
         return view.list_traces(query)
 
-    def _their_keys(self, base_id: str) -> dict[str, set[str]]:
-        """Scan for what ids begin like this; the result is by base_id."""
+    def left_by_osprofiler(self) -> Iterator[tuple[str, list[object]]]:
+        # In a file, for there may be more keys than fit into memory.
+        with contextlib.closing(sqlite3.connect("")) as file:
+            file.execute("CREATE TABLE keys (base_id, name UNIQUE)")
+            file.executemany(
+                "INSERT OR IGNORE INTO keys VALUES (?, ?)",
+                self._scan("", _may_be_theirs),
+            )
+            rows = file.execute("SELECT * FROM keys ORDER BY base_id")
+            for base_id, keys in itertools.groupby(rows, lambda row: row[0]):
+                values = self._their_values({key for _, key in keys})
+                yield base_id, [*map(_decoded, values)]
+
+    def _scan(
+        self, base_id: str, match: Callable[[str], re.Match[str] | None]
+    ) -> Iterator[tuple[str, str]]:
+        """Look for keys with ids that begin like this: whole id, and key."""
         literally = re.sub(r"([*?\[\]\\])", r"\\\1", base_id)
-        found: dict[str, set[str]] = {}
         with self._errors():
             keys = self._client.scan_iter(f"osprofiler*:{literally}*", 1000)
             for key in keys:
                 text = key.decode("ascii", "replace")
-                if match := _is_theirs(text):
-                    found.setdefault(match[1] or match[2], set()).add(text)
+                if found := match(text):
+                    yield found[1] or found[2] or "", text
+
+    def _their_keys(self, base_id: str) -> dict[str, set[str]]:
+        """Scan for what ids begin like this; the result is by base_id."""
+        found: dict[str, set[str]] = {}
+        for each, key in self._scan(base_id, _is_theirs):
+            found.setdefault(each, set()).add(key)
         return found
 
-    def _their_notifications(
-        self, base_id: str, keys: Iterable[str]
-    ) -> list[Notification]:
+    def _their_values(self, keys: set[str]) -> list[bytes]:
         lists = {key for key in keys if key.startswith("osprofiler_opt:")}
-        values = self._values(set(keys) - lists)
+        values = self._values(keys - lists)
         for key in lists:
             for at in itertools.count(0, _READ_KEYS):
                 end = str(at + _READ_KEYS - 1)
@@ -391,10 +417,15 @@ class RedisStorage(Storage):
                 values += found
                 if len(found) < _READ_KEYS:
                     break
+        return values
+
+    def _their_notifications(
+        self, base_id: str, keys: Iterable[str]
+    ) -> list[Notification]:
         # Encoded as ours, for ours may be among them.
         return [
             Notification.from_payload(each.payload)
-            for each in _notifications(values, base_id)
+            for each in _notifications(self._their_values({*keys}), base_id)
         ]
 
     # The rest of the interface
@@ -602,6 +633,14 @@ def _notifications(
             each = Notification.from_text(_text(value))
             if each.base_id == base_id:
                 yield each
+
+
+def _decoded(value: bytes) -> object:
+    try:
+        found: object = json.loads(value)
+    except (ValueError, RecursionError):
+        return value.decode("utf-8", "replace")
+    return found
 
 
 def _unpacked(values: Iterable[bytes]) -> Iterator[str]:

@@ -48,6 +48,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from profiler_bridge import exceptions
 from profiler_bridge.notification import Notification, is_id
 from profiler_bridge.query import PartialSummary, summarize
+from profiler_bridge.storage import osprofiler_table
 from profiler_bridge.storage.base import Piece, Position, Storage
 
 SCHEMA_VERSION = "0001"
@@ -423,6 +424,14 @@ class SQLAlchemyStorage(Storage):
                     self._insert[table], row | {"base_id": base_id}
                 )
                 savepoint.rollback()
+
+    def left_by_osprofiler(self) -> Iterator[tuple[str, list[object]]]:
+        with self._begin() as connection:
+            if not osprofiler_table.exists(connection):
+                raise exceptions.StorageMisconfigured(
+                    f"{self} has no table that osprofiler made"
+                )
+        return osprofiler_table.traces(self._begin)
 
     def close(self) -> None:
         self._engine.dispose()

@@ -38,6 +38,7 @@ ROOMS = [
     "report",
     "storage",
     "set_aside",
+    "copying",
     "metrics",
     "endpoint",
     "collector",
