@@ -51,7 +51,7 @@ class Check(BridgeCommand, Lister):
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Any]]:
         # What they have to say stands in the table.
-        for library in ("oslo_messaging", "oslo_service"):
+        for library in ("oslo.messaging", "oslo_messaging", "oslo_service"):
             logging.getLogger(library).setLevel(logging.CRITICAL)
         # Imported here, for no other command needs the bus.
         from profiler_bridge import check
