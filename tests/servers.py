@@ -51,7 +51,11 @@ PATH = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
 # take a server's port while it is down, and even a client that tries to reach
 # the server could then connect to itself. SystemRandom, as parallel runs of
 # the tests may have seeded the usual generator alike.
-_ports = iter(random.SystemRandom().sample(range(10000, 16000), 6000))
+# Tests that run beside these, in a process of pytest-xdist, have others: a
+# server's port stays its own while it is down.
+_process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_range = range(10000 + _process % 8, 16000, 8)
+_ports = iter(random.SystemRandom().sample(_range, len(_range)))
 
 
 class ServerMissing(Exception):
