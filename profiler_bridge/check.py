@@ -272,22 +272,22 @@ class _Bus:
             return _finding(
                 "prefetch",
                 Result.WARNING,
-                "rabbit_qos_prefetch_count = 0 lets a worker read all that"
-                " waits into its memory: take it out, prefetch in [bridge]"
-                " says how much it reads",
+                "rabbit_qos_prefetch_count = 0 hands a worker all that waits,"
+                " and the others nothing: take it out, prefetch in [bridge]"
+                " says how much it takes",
             )
         if prefetch < self._options.batch_size:
             return _finding(
                 "prefetch",
                 Result.WARNING,
-                f"a worker reads {prefetch} messages, so no batch is ever"
+                f"a worker takes {prefetch} messages, so no batch is ever"
                 f" full with {self._options.batch_size}, and each waits for"
                 " batch_timeout: set prefetch in [bridge] to twice batch_size",
             )
         return _finding(
             "prefetch",
             Result.OK,
-            f"a worker reads at most {prefetch} messages into its memory",
+            f"a worker takes at most {prefetch} messages at once",
         )
 
     def _check_queue(self, found: queue.Queue) -> Finding:

@@ -20,7 +20,7 @@ import re
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import blake2b
 from typing import Any
@@ -104,13 +104,24 @@ OPTS: Sequence[cfg.Opt] = [
         "prefetch",
         default=1000,
         min=1,
-        help="Hold at most so many messages in a worker's memory. The"
-        " default of rabbit_qos_prefetch_count, which overrides it.",
+        help="A worker takes at most so many messages off the queue before"
+        " they are stored, and fewer when they are large: it holds no more"
+        " than 4 MiB of them. The default of rabbit_qos_prefetch_count, which"
+        " overrides it.",
     ),
 ]
 
 # Written to by the thread that polls the bus; see Listener.
 _ACKNOWLEDGE_WITHIN = 0.3
+
+#: A worker reads on while the bodies of the messages in its hands, stored or
+#: not, are of fewer bytes; as Python objects they take several times that.
+HELD_BYTES = 4 << 20
+#: A batch is full when its bodies are of so many: some are stored while others
+#: are read.
+BATCH_BYTES = HELD_BYTES // 2
+# Messages read in one go, when they are no larger than the last ones.
+_AT_ONCE = 20
 
 
 class Listener(BatchNotificationServer):  # type: ignore[misc]
@@ -118,6 +129,10 @@ class Listener(BatchNotificationServer):  # type: ignore[misc]
 
     Once for all messages of a batch, which is what the broker and this side
     spend much of their time on otherwise.
+
+    It bounds what it holds in bytes, for a prefetch counts messages, of which
+    one can be as large as a thousand others; and buses other than RabbitMQ
+    know of no prefetch. What is too much stays in the socket.
 
     Two things in oslo.messaging's RabbitMQ driver (18.3) are in the way. It
     drops a message whose id is among the last 16 without acknowledging it:
@@ -134,6 +149,9 @@ class Listener(BatchNotificationServer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.stopping = threading.Event()
+        self._held = 0
+        self._settled = threading.Condition()
+        self._largest = BATCH_BYTES
 
     def _wait_for_queues(self) -> None:
         for target in self.targets:
@@ -148,25 +166,10 @@ class Listener(BatchNotificationServer):  # type: ignore[misc]
     def _create_listener(self) -> Any:
         self._wait_for_queues()
         listener = super()._create_listener()
-        driver: Any = getattr(listener, "_poll_style_listener", None)
+        driver = listener._poll_style_listener
         if hasattr(driver, "msg_id_cache"):
             driver.msg_id_cache.prev_msgids = collections.deque(maxlen=0)
-            poll = driver.poll
-
-            def poll_or_wait(**options: Any) -> Any:
-                with contextlib.suppress(
-                    oslo_messaging.MessageDeliveryFailure
-                ):
-                    return poll(**options)
-                self._wait_for_queues()
-                self.stopping.wait(1)  # should it not have been the queue
-                return None
-
-            driver.poll = poll_or_wait
-        if hasattr(driver, "prefetch_size"):
-            # It is for each consumer, and batches are cut to it. There is one
-            # for each queue.
-            driver.prefetch_size *= 1 if self._pool else len(self.targets)
+        driver.poll = partial(self._poll_batch, driver, driver.poll)
         cleanup = listener.cleanup
 
         def acknowledge_and_cleanup() -> None:
@@ -176,11 +179,82 @@ class Listener(BatchNotificationServer):  # type: ignore[misc]
         listener.cleanup = acknowledge_and_cleanup
         return listener
 
+    def _poll_batch(
+        self,
+        driver: Any,
+        poll: Callable[..., list[Any]],
+        *,
+        batch_size: int,
+        batch_timeout: float,
+    ) -> list[Any]:
+        """Read until the batch is full, its time is over, or hands are."""
+        if driver.prefetch_size > 0:
+            # Of each consumer, and there is one for each queue.
+            queues = 1 if self._pool else len(self.targets)
+            batch_size = min(batch_size, driver.prefetch_size * queues)
+        end = time.monotonic() + batch_timeout
+        batch: list[Any] = []
+        size = 0
+        while (
+            len(batch) < batch_size
+            and size < BATCH_BYTES
+            and (left := end - time.monotonic()) > 0
+            and (count := self._room(driver, size, 0 if batch else left))
+        ):
+            try:
+                read = poll(
+                    timeout=left,
+                    batch_size=min(count, batch_size - len(batch)),
+                )
+            except oslo_messaging.MessageDeliveryFailure:
+                self._wait_for_queues()
+                self.stopping.wait(1)  # should it not have been the queue
+                break
+            if not read:
+                break
+            for each in read:
+                each.size = _size(each.message)
+            self._largest = max(each.size for each in read)
+            size += sum(each.size for each in read)
+            batch += read
+        with self._settled:
+            self._held += size
+        return batch
+
+    def _room(self, driver: Any, batch: int, seconds: float) -> int:
+        """How many messages to read now, if need be after a wait.
+
+        :param batch: bytes that have been read, and not handed over yet
+        :param seconds: to wait at most for what is held to be stored
+        """
+
+        def enough() -> bool:
+            return self._held + batch < HELD_BYTES or self.stopping.is_set()
+
+        with self._settled:
+            if self._settled.wait_for(enough, seconds):
+                few = (BATCH_BYTES - batch) // (self._largest or 1)
+                return max(1, min(few, _AT_ONCE))
+        link = _connection(driver)
+        if link is not None and link.connection.connected:
+            # It cannot hear the broker now, and would say so.
+            with contextlib.suppress(*link.connection.connection_errors):
+                link._heartbeat_check()
+        return 0
+
     def _process_incoming(self, incoming: Sequence[Any]) -> None:
-        if self.dispatcher.dispatch(incoming):
-            for each in incoming:
-                each.requeue()
-            return
+        try:
+            if self.dispatcher.dispatch(incoming):
+                for each in incoming:
+                    each.requeue()
+            else:
+                self._acknowledge(incoming)
+        finally:
+            with self._settled:
+                self._held -= sum(each.size for each in incoming)
+                self._settled.notify()
+
+    def _acknowledge(self, incoming: Sequence[Any]) -> None:
         last_of_channels: dict[int, Any] = {}
         for each in incoming:
             raw = getattr(each.message, "_raw_message", None)
@@ -201,11 +275,24 @@ class Listener(BatchNotificationServer):  # type: ignore[misc]
         if self.listener is None:
             return False
         driver: Any = getattr(self.listener, "_poll_style_listener", None)
-        link: Any = getattr(getattr(driver, "conn", None), "connection", None)
+        link = _connection(driver)
         if not hasattr(link, "_new_tags"):
             return True
         # Those are consumers that RabbitMQ does not know of yet, or any more.
         return link.connection.connected and not link._new_tags
+
+
+def _connection(driver: Any) -> Any:
+    """The RabbitMQ driver's; None of other drivers."""
+    return getattr(getattr(driver, "conn", None), "connection", None)
+
+
+def _size(message: Any) -> int:
+    """The bytes of a message's body, of which RabbitMQ's driver keeps two."""
+    raw = getattr(message, "_raw_message", None)
+    if raw is None:
+        return len(repr(message))
+    return len(raw.body)
 
 
 def get_targets(conf: cfg.ConfigOpts, pool: str | None) -> list[Any]:
@@ -231,7 +318,7 @@ def get_transport(conf: cfg.ConfigOpts, consumers: int = 1) -> Any:
     for group, options in oslo_messaging.opts.list_opts():
         if group == "oslo_messaging_rabbit":
             conf.register_opts(options, group)
-    # Unlimited otherwise: a backlog would be read into memory whole.
+    # Unlimited otherwise: one worker would be handed a backlog whole.
     conf.set_default(
         "rabbit_qos_prefetch_count",
         max(1, conf[GROUP].prefetch // consumers),

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from profiler_bridge import exceptions
 from profiler_bridge.query import TraceQuery
 from profiler_bridge.storage import get_storage
-from tests.benchmarks import payloads
+from tests.benchmarks import notifier, payloads
 from tests.benchmarks.backlog import publish
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.listener import peak_memory
@@ -33,8 +33,22 @@ _SECONDS = 900
 
 
 def run(bench: Bench) -> Iterator[Row]:
-    count = bench.size(200_000, 5_000)
-    publish(bench.rabbitmq, payloads.bodies(count))
+    count = bench.size(500_000, 5_000)
+    for kind, bodies in (
+        ("messages of one point", payloads.bodies),
+        ("many-point messages", notifier.messages_of_many),
+    ):
+        publish(bench.rabbitmq, bodies(count))
+        yield single(
+            f"peak memory of a worker, {kind}, backlog of {count:,} points",
+            "MiB",
+            [_peak(bench, count) / _MIB],
+            at_most=bench.wanted(200),
+        )
+
+
+def _peak(bench: Bench, count: int) -> int:
+    """Bytes, of the worker that stores a backlog of so many points."""
     with bench.database("SQLite") as url:
         daemon = Daemon(
             bench.folder(),
@@ -59,9 +73,4 @@ def run(bench: Bench) -> Iterator[Row]:
             wait_for(all_stored, "the backlog in the database", _SECONDS)
             peak = max(map(peak_memory, daemon.workers()))
             daemon.terminate()
-    yield single(
-        f"peak memory of a worker, backlog of {count:,}",
-        "MiB",
-        [peak / _MIB],
-        at_most=bench.wanted(200),
-    )
+    return peak

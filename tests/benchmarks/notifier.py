@@ -122,7 +122,7 @@ def _conf() -> cfg.ConfigOpts:
 
 def _worker(bench: Bench) -> Iterator[Row]:
     single = make(bench.size(20_000, 2_000))
-    many = [*_messages_of_many(bench.size(100_000, 10_000))]
+    many = [*messages_of_many(bench.size(100_000, 10_000))]
     for name in ("Redis", "SQLite"):
         ours: list[Drain] = []
         other: list[Drain] = []
@@ -149,7 +149,7 @@ def _worker(bench: Bench) -> Iterator[Row]:
         )
 
 
-def _messages_of_many(count: int) -> Iterator[bytes]:
+def messages_of_many(count: int) -> Iterator[bytes]:
     """Bodies as our notifier makes them, of so many points together."""
     points = payloads.points(count)
     while some := [*itertools.islice(points, MANY)]:

@@ -1,0 +1,108 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""A backlog of large messages: a worker's memory is bounded all the same."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from profiler_bridge.notification import FORMAT, VERSION
+from profiler_bridge.storage import get_storage
+from tests import bus, servers
+from tests.benchmarks.listener import peak_memory
+from tests.daemon import Daemon, wait_for
+from tests.functional.test_bridge import pieces, stored
+
+_MIB = 1 << 20
+# Seconds; RabbitMQ takes a peer for dead that is silent twice as long.
+_HEARTBEAT = 3
+
+
+def large_points(base_ids: list[str]) -> Iterator[object]:
+    """180 MB, a megabyte a message."""
+    for base_id in base_ids:
+        for payload in itertools.islice(pieces(base_id, 8), 15):
+            payload["info"]["db"]["statement"] = "x" * 1_000_000
+            yield bus.envelope(payload)
+
+
+def many_points(base_ids: list[str]) -> Iterator[object]:
+    """120,000 points, 500 a message."""
+    for base_id in base_ids:
+        points = iter(pieces(base_id, 5_000))
+        while some := [*itertools.islice(points, 500)]:
+            yield bus.envelope({FORMAT: VERSION, "points": some})
+
+
+@pytest.mark.parametrize(
+    ("messages", "points"), [(large_points, 15), (many_points, 10_000)]
+)
+def test_large_messages_wait_outside(
+    messages: Callable[[list[str]], Iterator[object]],
+    points: int,
+    rabbitmq: servers.RabbitMQ,
+    transport_url: str,
+    tmp_path: Path,
+) -> None:
+    """While the storage is away too, for longer than a silent peer may be."""
+    database = tmp_path / "traces.sqlite"
+    url = f"sqlite:///{database}"
+    storage = get_storage(url)
+    storage.prepare()
+    base_ids = [str(uuid.uuid4()) for _ in range(12)]
+
+    def connections() -> str:
+        return rabbitmq.ctl("list_connections", "name", "vhost")
+
+    daemon = Daemon(
+        tmp_path,
+        {
+            "DEFAULT": {"transport_url": transport_url},
+            "osprofiler": {"connection_string": url},
+            "oslo_messaging_rabbit": {
+                "heartbeat_timeout_threshold": _HEARTBEAT
+            },
+        },
+    )
+    with daemon, contextlib.closing(sqlite3.connect(database)) as lock:
+        wait_for(lambda: "Listening" in daemon.log, "the worker")
+        lock.execute("BEGIN EXCLUSIVE")
+        bus.publish(transport_url, messages(base_ids))
+        wait_for(lambda: "Waiting for" in daemon.log, "the storage missed")
+        before = connections()
+        time.sleep(_HEARTBEAT * 4)
+        assert connections() == before
+        lock.rollback()
+        wait_for(
+            lambda: not rabbitmq.queue_depth(bus.QUEUE, transport_url),
+            "an empty queue",
+            seconds=120,
+        )
+        wait_for(
+            lambda: stored(storage, base_ids) == points * len(base_ids),
+            "all of them stored",
+            seconds=60,
+        )
+        [worker] = daemon.workers()
+        assert peak_memory(worker) < 200 * _MIB
+        assert daemon.terminate() == 0
+    assert rabbitmq.queue_depth(bus.QUEUE, transport_url) == 0
