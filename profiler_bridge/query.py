@@ -81,14 +81,6 @@ class TraceSummary:
         """Whether every span has both ends, and its parent."""
         return not (self.unfinished or self.headless or self.missing_parents)
 
-    def terms(self) -> Iterator[str]:
-        """The index terms under which the trace is found."""
-        yield ALL_TRACES
-        if self.errors:
-            yield WITH_ERRORS
-        for service in self.services:
-            yield service_term(service)
-
 
 class Sort(enum.StrEnum):
     """What comes first in a list."""
@@ -328,6 +320,16 @@ def _pack(spans: set[str]) -> str:
 
 def _unpack(text: str) -> set[str]:
     return {text[at : at + _SHORT] for at in range(0, len(text), _SHORT)}
+
+
+def index_terms(partials: Iterable[PartialSummary]) -> set[str]:
+    """The index terms under which a trace of these pieces is found."""
+    terms = {ALL_TRACES}
+    for each in partials:
+        if each.errors:
+            terms.add(WITH_ERRORS)
+        terms.update(map(service_term, each.services))
+    return terms
 
 
 def summarize(

@@ -46,6 +46,7 @@ from profiler_bridge.query import (
     Sort,
     TraceQuery,
     TraceSummary,
+    index_terms,
     summarize,
 )
 from profiler_bridge.report import osprofiler
@@ -204,7 +205,7 @@ class Storage(abc.ABC):
         A trace stands under each of its terms at the time it started. It may
         stand at later times too, from when its start was not yet known.
 
-        :param term: see :meth:`TraceSummary.terms`
+        :param term: see :func:`profiler_bridge.query.index_terms`
         :param before: only what is older; everything when None
         :param since: only what started then or later
         :param count: at most so many
@@ -327,9 +328,10 @@ class Storage(abc.ABC):
         """
         entries: dict[str, list[Position]] = {}
         for base_id, partials in traces.items():
-            summary = summarize(base_id, partials.values())
-            position = Position(summary.started, base_id)
-            for term in summary.terms():
+            # Without merging them, which a large trace would pay each time.
+            started = min(each.started for each in partials.values())
+            position = Position(started, base_id)
+            for term in index_terms(partials.values()):
                 entries.setdefault(term, []).append(position)
         self.add_to_index(entries)
 

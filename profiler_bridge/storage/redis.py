@@ -68,7 +68,7 @@ from profiler_bridge.query import (
     PartialSummary,
     TraceQuery,
     TraceSummary,
-    summarize,
+    index_terms,
 )
 from profiler_bridge.storage.base import Piece, Position, Storage
 from profiler_bridge.storage.retention import RETENTION
@@ -372,7 +372,7 @@ class RedisStorage(Storage):
         }
         # Under every term: those that do not match are left out anyway.
         view._their_index = [
-            Position(summarize(base_id, pieces.values()).started, base_id)
+            Position(min(each.started for each in pieces.values()), base_id)
             for base_id, pieces in view.partials(view._theirs).items()
         ]
         return view.list_traces(query)
@@ -438,7 +438,6 @@ class RedisStorage(Storage):
         members = {
             _member(Position(each.started, base_id)) for each in partials
         }
-        terms = summarize(base_id, partials).terms()
         # The index last: what is left of it, if this is cut short, is skipped
         # by readers.
         self._run(
@@ -447,7 +446,7 @@ class RedisStorage(Storage):
                 ("UNLINK", _key("keys", base_id), _key("summary", base_id)),
                 *(
                     ("ZREM", _key("index", _digest(term)), *members)
-                    for term in terms
+                    for term in index_terms(partials)
                 ),
             ]
         )

@@ -47,7 +47,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from profiler_bridge import exceptions
 from profiler_bridge.notification import Notification, is_id
-from profiler_bridge.query import PartialSummary, summarize
+from profiler_bridge.query import PartialSummary, index_terms
 from profiler_bridge.storage import osprofiler_table
 from profiler_bridge.storage.base import Piece, Position, Storage
 
@@ -289,10 +289,7 @@ class SQLAlchemyStorage(Storage):
     ) -> None:
         # The index has no rows by base_id: name every one there can be.
         starts = {piece.started for piece in partials}
-        terms = [
-            _number(_digest(each))
-            for each in summarize(base_id, partials).terms()
-        ]
+        terms = [_number(_digest(each)) for each in index_terms(partials)]
         with self._begin() as connection:
             connection.execute(
                 sa.delete(PIECES).where(PIECES.c.base_id == base_id)
