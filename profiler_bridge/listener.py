@@ -122,6 +122,9 @@ HELD_BYTES = 4 << 20
 BATCH_BYTES = HELD_BYTES // 2
 # Messages read in one go, when they are no larger than the last ones.
 _AT_ONCE = 20
+# Seconds. RabbitMQ (3.10) closes a connection on which it cannot write on for
+# 30.
+_PAUSE_AFTER = 15
 
 
 class Listener(BatchNotificationServer):  # type: ignore[misc]
@@ -150,6 +153,8 @@ class Listener(BatchNotificationServer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.stopping = threading.Event()
         self._held = 0
+        self._last_read = 0.0
+        self._paused: Any = None
         self._settled = threading.Condition()
         self._largest = BATCH_BYTES
 
@@ -212,6 +217,11 @@ class Listener(BatchNotificationServer):  # type: ignore[misc]
                 break
             if not read:
                 break
+            self._last_read = time.monotonic()
+            if self._is_paused(driver):
+                for each in read:
+                    each.requeue()
+                break
             for each in read:
                 each.size = _size(each.message)
             self._largest = max(each.size for each in read)
@@ -231,16 +241,44 @@ class Listener(BatchNotificationServer):  # type: ignore[misc]
         def enough() -> bool:
             return self._held + batch < HELD_BYTES or self.stopping.is_set()
 
-        with self._settled:
-            if self._settled.wait_for(enough, seconds):
-                few = (BATCH_BYTES - batch) // (self._largest or 1)
-                return max(1, min(few, _AT_ONCE))
         link = _connection(driver)
-        if link is not None and link.connection.connected:
-            # It cannot hear the broker now, and would say so.
-            with contextlib.suppress(*link.connection.connection_errors):
+        paused = self._is_paused(driver)
+        with self._settled:
+            found = self._settled.wait_for(enough, 0 if paused else seconds)
+        if found:
+            if paused and not self.stopping.is_set():
+                link._new_tags = set(link._consumers.values())
+                self._paused = None
+            few = (BATCH_BYTES - batch) // (self._largest or 1)
+            return max(1, min(few, _AT_ONCE))
+        if link is None or paused:
+            return int(paused)
+        if time.monotonic() - self._last_read > _PAUSE_AFTER:
+            self._pause(link)
+        # It cannot hear the broker now, and would say so.
+        with contextlib.suppress(*link.connection.connection_errors):
+            if link.connection.connected:
                 link._heartbeat_check()
         return 0
+
+    def _pause(self, link: Any) -> None:
+        """Have the broker send no more; what it sent already goes back.
+
+        Otherwise it would end the connection again and again, and quorum
+        queues count how often a message comes back.
+        """
+        if any(each.queue_auto_delete for each in link._consumers):
+            return  # a queue without consumers would go
+        LOG.info("Taking no messages until those in hand are stored")
+        with contextlib.suppress(*link.connection.connection_errors):
+            for tag in link._consumers.values():
+                link.channel.basic_cancel(str(tag), nowait=True)
+            self._paused = link.channel
+
+    def _is_paused(self, driver: Any) -> bool:
+        # On a new channel the driver has new consumers.
+        link = _connection(driver)
+        return self._paused is not None and self._paused is link.channel
 
     def _process_incoming(self, incoming: Sequence[Any]) -> None:
         try:
