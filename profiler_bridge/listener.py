@@ -135,7 +135,7 @@ class Listener(BatchNotificationServer):  # type: ignore[misc]
 
     It bounds what it holds in bytes, for a prefetch counts messages, of which
     one can be as large as a thousand others; and buses other than RabbitMQ
-    know of no prefetch. What is too much stays in the socket.
+    know of no prefetch. What is too much stays at the broker.
 
     Two things in oslo.messaging's RabbitMQ driver (18.3) are in the way. It
     drops a message whose id is among the last 16 without acknowledging it:
@@ -221,7 +221,7 @@ class Listener(BatchNotificationServer):  # type: ignore[misc]
             if self._is_paused(driver):
                 for each in read:
                     each.requeue()
-                break
+                continue
             for each in read:
                 each.size = _size(each.message)
             self._largest = max(each.size for each in read)
