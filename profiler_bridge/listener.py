@@ -179,6 +179,9 @@ class Listener(BatchNotificationServer):  # type: ignore[misc]
 
         def acknowledge_and_cleanup() -> None:
             time.sleep(_ACKNOWLEDGE_WITHIN)
+            # It warns of each message that the broker sends meanwhile, and
+            # will send again.
+            #             logging.getLogger("amqp").setLevel("ERROR")
             cleanup()
 
         listener.cleanup = acknowledge_and_cleanup

@@ -30,7 +30,7 @@ from profiler_bridge.storage import get_storage
 from tests import bus, servers
 from tests.benchmarks.listener import peak_memory
 from tests.daemon import Daemon, wait_for
-from tests.functional.test_bridge import pieces, stored
+from tests.functional.test_bridge import daemon, pieces, stored
 
 _MIB = 1 << 20
 # Seconds; RabbitMQ takes a peer for dead that is silent twice as long.
@@ -51,6 +51,28 @@ def many_points(base_ids: list[str]) -> Iterator[object]:
         points = iter(pieces(base_id, 5_000))
         while some := [*itertools.islice(points, 500)]:
             yield bus.envelope({FORMAT: VERSION, "points": some})
+
+
+def test_stopping_amid_a_backlog_is_quiet(
+    rabbitmq: servers.RabbitMQ,
+    transport_url: str,
+    sqlite_url: str,
+    tmp_path: Path,
+) -> None:
+    """What is under way goes back to the queue, and that is no problem."""
+    base_id = str(uuid.uuid4())
+    messages = map(bus.envelope, pieces(base_id, 10_000))
+    sent = bus.publish(transport_url, messages)
+    storage = get_storage(sqlite_url)
+    storage.prepare()
+    running = daemon(tmp_path, transport_url, sqlite_url)
+    with running:
+        wait_for(lambda: stored(storage, [base_id]), "some of them stored")
+        assert running.terminate() == 0
+    left = rabbitmq.queue_depth(bus.QUEUE, transport_url)
+    assert left > 0, "all were stored before it stopped"
+    assert stored(storage, [base_id]) == sent - left
+    assert "WARNING" not in running.log
 
 
 @pytest.mark.parametrize(
@@ -76,7 +98,7 @@ def test_large_messages_wait_outside(
     def connections() -> str:
         return rabbitmq.ctl("list_connections", "name", "vhost")
 
-    daemon = Daemon(
+    running = Daemon(
         tmp_path,
         {
             "DEFAULT": {"transport_url": transport_url},
@@ -86,11 +108,11 @@ def test_large_messages_wait_outside(
             },
         },
     )
-    with daemon, contextlib.closing(sqlite3.connect(database)) as lock:
-        wait_for(lambda: "Listening" in daemon.log, "the worker")
+    with running, contextlib.closing(sqlite3.connect(database)) as lock:
+        wait_for(lambda: "Listening" in running.log, "the worker")
         lock.execute("BEGIN EXCLUSIVE")
         bus.publish(transport_url, messages(base_ids))
-        wait_for(lambda: "Waiting for" in daemon.log, "the storage missed")
+        wait_for(lambda: "Waiting for" in running.log, "the storage missed")
         before = connections()
         time.sleep(seconds)
         assert connections() == before
@@ -105,7 +127,7 @@ def test_large_messages_wait_outside(
             "all of them stored",
             seconds=60,
         )
-        [worker] = daemon.workers()
+        [worker] = running.workers()
         assert peak_memory(worker) < 200 * _MIB
-        assert daemon.terminate() == 0
+        assert running.terminate() == 0
     assert rabbitmq.queue_depth(bus.QUEUE, transport_url) == 0
