@@ -259,10 +259,11 @@ def _pair(
         else:
             span.start = each
     # Twice, for keys that are tuples are work for the garbage collector.
-    ordered = sorted(spans.values(), key=attrgetter("first.trace_id"))
-    ordered.sort(key=attrgetter("first.timestamp"))
+    started = {trace_id: span.started for trace_id, span in spans.items()}
+    ordered = sorted(spans)
+    ordered.sort(key=started.__getitem__)
     return (
-        {span.first.trace_id: span for span in ordered},
+        {trace_id: spans[trace_id] for trace_id in ordered},
         sum(len(texts) - 1 for texts in alike.values()),
     )
 
@@ -284,14 +285,16 @@ def _move(span: Span, parent: Span, parent_moved: int) -> int:
 
 
 def _is_skewed(span: Span, spans: dict[str, Span]) -> bool:
-    if (span.duration or 0) < 0:
+    start, stop = span.start, span.stop
+    if start is None:
+        return False
+    if stop is not None and stop.timestamp < start.timestamp:
         return True
-    parent = spans.get(span.parent_id)
+    parent = spans.get(start.parent_id)
     return (
-        span.start is not None
-        and parent is not None
+        parent is not None
         and parent.start is not None
-        and span.start.timestamp < parent.start.timestamp
+        and start.timestamp < parent.start.timestamp
     )
 
 
@@ -311,6 +314,8 @@ def _nest(base_id: str, spans: dict[str, Span]) -> tuple[list[Span], int]:
 
 def _cut_cycles(roots: list[Span], spans: dict[str, Span]) -> int:
     """Make a root of the earliest span of each ring of parents."""
+    if _count(roots) == len(spans):
+        return 0
     reached: set[str] = set()
     _reach(roots, reached)
     cut = 0
@@ -330,6 +335,15 @@ def _cut_cycles(roots: list[Span], spans: dict[str, Span]) -> int:
         _reach([top], reached)
         cut += 1
     return cut
+
+
+def _count(tops: list[Span]) -> int:
+    """How many spans there are at and below these."""
+    count = 0
+    while tops:
+        count += len(tops)
+        tops = [child for span in tops for child in span.children]
+    return count
 
 
 def _reach(tops: Iterable[Span], reached: set[str]) -> None:

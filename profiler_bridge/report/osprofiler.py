@@ -23,7 +23,13 @@ from typing import Any
 
 from profiler_bridge.trace import Span, Trace
 
-_PAYLOAD = "meta.raw_payload."
+
+class _Keys(dict[str, str]):
+    """Under which key a notification's payload stands, by its name."""
+
+    def __missing__(self, name: str) -> str:
+        self[name] = f"meta.raw_payload.{name}"
+        return self[name]
 
 
 def report(trace: Trace) -> dict[str, Any]:
@@ -39,11 +45,12 @@ def report(trace: Trace) -> dict[str, Any]:
     zero = trace.started
     stats: dict[str, dict[str, int]] = {}
     tops: list[dict[str, Any]] = []
+    keys = _Keys()
     # What is to be done, last first, and among which nodes it belongs.
     stack = [(span, tops) for span in reversed(trace.roots)]
     while stack:
         span, siblings = stack.pop()
-        node = _node(span, zero)
+        node = _node(span, zero, keys)
         siblings.append(node)
         info, children = node["info"], node["children"]
         stat = stats.get(info["name"])
@@ -51,7 +58,8 @@ def report(trace: Trace) -> dict[str, Any]:
             stat = stats[info["name"]] = {"count": 0, "duration": 0}
         stat["count"] += 1
         stat["duration"] += info["finished"] - info["started"]
-        stack += [(child, children) for child in reversed(span.children)]
+        if span.children:
+            stack += [(child, children) for child in reversed(span.children)]
     last_start = max(
         (span.start.timestamp for span in trace.spans if span.start),
         default=None,
@@ -72,20 +80,23 @@ def report(trace: Trace) -> dict[str, Any]:
     }
 
 
-def _node(span: Span, zero: int) -> dict[str, Any]:
+def _node(span: Span, zero: int, keys: _Keys) -> dict[str, Any]:
     start, stop, first = span.start, span.stop, span.first
+    payload = first.payload
+    started = (first.timestamp - zero) // 1000
     info: dict[str, Any] = {
         "name": first.name,
-        "project": first.project,
-        "service": first.service,
+        "project": payload.get("project"),
+        "service": payload.get("service"),
         "host": first.host,
-        "started": (first.timestamp - zero) // 1000,
-        "finished": ((stop or first).timestamp - zero) // 1000,
+        "started": started,
+        "finished": started,
     }
     if start is not None:
-        info[_PAYLOAD + start.payload["name"]] = start.payload
+        info[keys[start.payload["name"]]] = start.payload
     if stop is not None:
-        info[_PAYLOAD + stop.payload["name"]] = stop.payload
+        info["finished"] = (stop.timestamp - zero) // 1000
+        info[keys[stop.payload["name"]]] = stop.payload
         info["exception"] = stop.info.get("etype", "None")
     return {
         "info": info,
