@@ -14,7 +14,7 @@
 
 Prints a table and, when told so, writes everything that was measured to a
 file. Servers are started by the benchmarks. Absolute figures are of the
-machine; compare ratios. A full run takes about 40 minutes.
+machine; compare ratios. A full run takes 20 to 40 minutes.
 """
 
 from __future__ import annotations
