@@ -181,7 +181,7 @@ class Listener(BatchNotificationServer):  # type: ignore[misc]
             time.sleep(_ACKNOWLEDGE_WITHIN)
             # It warns of each message that the broker sends meanwhile, and
             # will send again.
-            #             logging.getLogger("amqp").setLevel("ERROR")
+            logging.getLogger("amqp").setLevel("ERROR")
             cleanup()
 
         listener.cleanup = acknowledge_and_cleanup

@@ -29,7 +29,7 @@ from oslo_config import cfg
 
 from profiler_bridge import exceptions
 from profiler_bridge.notification import Notification
-from profiler_bridge.query import PartialSummary, summarize
+from profiler_bridge.query import PartialSummary, index_terms
 from profiler_bridge.storage.base import Piece, Position, Storage
 
 TABLES = [
@@ -163,7 +163,7 @@ class ShelfStorage(Storage):
     def delete(
         self, base_id: str, partials: Collection[PartialSummary]
     ) -> None:
-        terms = summarize(base_id, partials).terms()
+        terms = index_terms(partials)
         starts = {each.started for each in partials}
         with self._open() as connection:
             connection.execute(
