@@ -105,9 +105,9 @@ OPTS: Sequence[cfg.Opt] = [
         default=1000,
         min=1,
         help="A worker takes at most so many messages off the queue before"
-        " they are stored, and fewer when they are large: it holds no more"
-        " than 4 MiB of them. The default of rabbit_qos_prefetch_count, which"
-        " overrides it.",
+        " they are stored, and fewer when they are large: it reads no further"
+        " while it holds 4 MiB. The default of rabbit_qos_prefetch_count,"
+        " which overrides it.",
     ),
 ]
 
@@ -120,8 +120,9 @@ HELD_BYTES = 4 << 20
 #: A batch is full when its bodies are of so many: some are stored while others
 #: are read.
 BATCH_BYTES = HELD_BYTES // 2
-# Messages read in one go, when they are no larger than the last ones.
-_AT_ONCE = 20
+# Messages read in one go, in which the last ones' size is taken for theirs:
+# few, for each of them may be much larger.
+_AT_ONCE = 4
 # Seconds. RabbitMQ (3.10) closes a connection on which it cannot write on for
 # 30.
 _PAUSE_AFTER = 15
