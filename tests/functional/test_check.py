@@ -242,7 +242,8 @@ def test_a_clock_that_is_wrong(
     get_storage(mariadb_url).prepare()
     configured = configure(osprofiler={"connection_string": mariadb_url})
     mariadb.execute(
-        "SET GLOBAL init_connect = 'SET timestamp = UNIX_TIMESTAMP() - 600'"
+        "SET GLOBAL init_connect ="
+        " 'SET timestamp = UNIX_TIMESTAMP(SYSDATE(6)) - 600'"
     )
     try:
         [(result, detail)] = found(configured)["storage"]
