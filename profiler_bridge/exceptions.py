@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """Every error of the project. The message of each is one line for a user."""
 
@@ -37,6 +27,7 @@ class BusUnavailable(BridgeError):
 class Reason(enum.StrEnum):
     """Why a notification is set aside; documented for operators."""
 
+    NOT_JSON = "not-json"
     NOT_AN_OBJECT = "not-an-object"
     MISSING_FIELD = "missing-field"
     WRONG_TYPE = "wrong-type"
@@ -45,6 +36,7 @@ class Reason(enum.StrEnum):
     BAD_TIMESTAMP = "bad-timestamp"
     NOT_ENCODABLE = "not-encodable"
     STORAGE_REFUSED = "storage-refused"
+    FAILED = "processing-failed"
 
 
 class InvalidNotification(BridgeError):
@@ -67,19 +59,23 @@ class StorageUnavailable(StorageError):
     """The storage does not answer now; the same call may succeed later."""
 
 
+class SetAsideUnavailable(StorageUnavailable):
+    """The set-aside file, not a storage, cannot be used now."""
+
+
 class StorageMisconfigured(StorageError):
     """The storage refuses until somebody changes rights, schema or URL."""
 
 
 class StorageNotPrepared(StorageMisconfigured):
-    """What the bridge makes at its first start, such as tables, is not there.
+    """What the bridge makes at its first start, such as tables, is missing.
 
-    As far as can be told, it may be made.
+    As far as it can tell, it has the right to make it.
     """
 
 
 class WriteRefused(StorageError):
-    """What is written is the trouble, not the storage; it never succeeds."""
+    """The same write never succeeds: the data is at fault, not the storage."""
 
 
 class NotificationsRejected(StorageError):

@@ -1,22 +1,14 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """Secrets, taken out of payloads before anything is stored."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import string
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote_plus
 
 from oslo_config import cfg
 from oslo_utils import strutils
@@ -30,7 +22,9 @@ OPTS: Sequence[cfg.Opt] = [
         default=True,
         help="Replace secrets by three asterisks before notifications are"
         " stored: values under keys that name one, such as password or"
-        " auth_token, and Fernet and JWT tokens wherever they stand.",
+        " auth_token, also where these are JSON or a query in a text, and"
+        " wherever they stand Fernet and JWT tokens, private keys, hashes of"
+        " passwords, and passwords in URLs.",
     ),
     cfg.ListOpt(
         "mask_keys",
@@ -42,42 +36,149 @@ OPTS: Sequence[cfg.Opt] = [
 
 MASK = "***"
 
-# Keys are few, but for somebody who makes up others.
+# Keys are few and short, unless somebody makes up others.
 _KEYS_KEPT = 10_000
+_LONGEST_KEY_KEPT = 100
 
-# Fernet: version 0x80 and a 64-bit time of which the first bytes are zero,
-# then at least 56 bytes more, in base64url (github.com/fernet/spec).
-# JWT: two JSON objects and a signature, in base64url (RFC 7519).
-_replace_tokens = re.compile(
-    r"gAAAAA[\w-]{80,}={0,2}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}",
+# Cloud-init's files, with passwords in them: a secret as a whole, also where
+# the value is an object.
+_WHOLE = ("user_data", "user-data", "userdata", "injected_files")
+# Parts of keys that oslo.utils does not know.
+_KEYS = (
+    *("auth_key", "access_key", "accountkey", "api_key", "apikey"),
+    *("authorization", "cookie", "passwd", "provider_auth", "temp_url_key"),
+    *_WHOLE,
+)
+
+# Every pattern below takes time in proportion to the text's length: no part
+# of a text is read again from each place within it. So repetitions are
+# possessive, begin where the one before ended, and take the rest of the text
+# where an end is missing.
+
+# JWT: two JSON objects and a signature, in base64url (RFC 7519). The second
+# and the third part are optional here, so that what only begins like a JWT is
+# read once.
+_find_jwt = re.compile(
+    r"eyJ[\w-]{10,}+(\.eyJ[\w-]{10,}+\.[\w-]{10,}+)?", re.ASCII
+).sub
+
+
+def _mask_jwt(jwt: re.Match[str]) -> str:
+    return MASK if jwt[1] else jwt[0]
+
+
+# Version 0x80 and a 64-bit time of which the first bytes are zero, then at
+# least 56 bytes more, in base64url (github.com/fernet/spec).
+_replace_fernet = re.compile(r"gAAAAA[\w-]{80,}+={0,2}", re.ASCII).sub
+
+# RFC 7468, and those of OpenSSH and PGP.
+_replace_private_key = re.compile(
+    r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----.*?"
+    r"(?:-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----|\Z)",
+    re.DOTALL,
+).sub
+
+# Hashes of passwords: $2b$..., $scrypt$... and $pbkdf2-sha512$... as Keystone
+# stores them (passlib's modular crypt format) and crypt(3), then
+# scrypt:32768:8:1$... and pbkdf2_sha256$... as Werkzeug and Django do.
+_replace_hash = re.compile(
+    r"(?:\$(?:2[abxy]?|5|6|y|bcrypt-sha256|scrypt|pbkdf2(?:-\w{1,20})?"
+    r"|argon2\w{0,2})|(?:scrypt|pbkdf2)[:_][\w:]{1,40})"
+    r"\$[\w./+=,$-]{20,}+",
     re.ASCII,
 ).sub
 
-
-# In the repr() of a dictionary: a key, and a text or a number as its value.
-_find_items = re.compile(
-    r"""(['"])(?P<key>[^'"\\]+)\1:\ (?P<value>
-        [bu]?'(?:[^'\\]|\\.)*' | [bu]?"(?:[^"\\]|\\.)*" | \d+
-    )""",
-    re.VERBOSE | re.DOTALL,
+# The password in ://user:password@host, and in a list of hosts, as transport
+# URLs have it, that of each host. Also one with a slash that should have been
+# %2F, but not a port with a path behind it.
+_replace_password = re.compile(
+    r"""(://[^\s/?#:@,'"<>]*+:|,[^\s/?#:@,'"<>]++:)[^\s/?#,'"<>]*@
+    |(://[^\s/?#:@,'"<>]*+:)(?!\d*+(?:[/?#,]|\Z))(?:(?!://)[^\s'"<>@])*+@""",
+    re.VERBOSE,
 ).sub
+
+
+def _mask_password(password: re.Match[str]) -> str:
+    return f"{password[1] or password[2]}{MASK}@"
+
+
+# A key in JSON or in the repr() of a dictionary. Where that is within a text
+# itself, the key's quotes are escaped; _mask_keyed looks at the first one.
+_find_key = re.compile(
+    r"""(['"])([^'"\\]++)(?P<escape>\\{0,7})\1\s*+:\s*+"""
+).search
+# An assignment, as in the query of a URL, but not of a placeholder of SQL.
+_find_assignment = re.compile(r"=(?![\s=?:]|%[(s]|\$\d)").search
+_IN_NAMES = f"{string.ascii_letters}{string.digits}_.%~-"
+_LONGEST_NAME = 100
+
+_match_opening = re.compile(r"""[bru]{0,2}(\\{0,7}['"])""").match
+_match_rest = {
+    quote: re.compile(
+        rf"(?:[^{quote}\\]|\\.)*+(?:{quote}|\\?\Z)", re.DOTALL
+    ).match
+    for quote in "'\""
+}
+_match_number = re.compile(r"-?\d[\w.+-]*+").match
+# A value without quotes, up to the end of a parameter or of an argument. None
+# and the like are no secrets.
+# The last repetition is not possessive: before Python 3.11.5 one with a
+# look-ahead in it matches too much (github.com/python/cpython, issue 106052).
+_match_bare = re.compile(
+    r"""(?!(?:None|True|False|null|true|false)\b)
+    [^&\s'"<>#;)\]},]++ (?:,(?!\s?[\w.]{1,60}=)[^&\s'"<>#;)\]},]*+)*""",
+    re.VERBOSE,
+).match
+_find_brackets = re.compile(
+    r"""'(?:[^'\\]|\\.)*+(?:'|\\?\Z)|"(?:[^"\\]|\\.)*+(?:"|\\?\Z)
+    |\\.|[][(){}]""",
+    re.VERBOSE | re.DOTALL,
+).finditer
+
+
+def _end_of_text(text: str, opening: re.Match[str]) -> int:
+    """Where a text ends that begins with this quote."""
+    quote, at = opening[1], opening.end()
+    if len(quote) == 1:
+        rest = _match_rest[quote](text, at)
+        return rest.end() if rest else at
+    # A quote with more backslashes belongs to a text inside this one.
+    while (at := text.find(quote, at)) >= 0 and text[at - 1] == "\\":
+        at += 1
+    return len(text) if at < 0 else at + len(quote)
+
+
+def _end_of_brackets(text: str, at: int) -> int:
+    """Where a list or an object ends that begins here."""
+    depth = 0
+    for bracket in _find_brackets(text, at):
+        if bracket[0] in "[({":
+            depth += 1
+        elif bracket[0] in "])}":
+            depth -= 1
+            if not depth:
+                return bracket.end()
+    return len(text)
 
 
 class _SecretKeys(dict[str, bool]):
     """Whether a key names a secret, worked out once for each key.
 
-    :param extra: in lower case, what keys contain beside those of oslo.utils
+    :param extra: a key that contains one of these, in lower case, names a
+        secret too, beside those of oslo.utils and :data:`_KEYS`
     """
 
     def __init__(self, extra: Iterable[str]) -> None:
-        self._extra = tuple(extra)
+        self._extra = (*_KEYS, *extra)
 
     def __missing__(self, key: str) -> bool:
         lower = key.lower()
-        secret = any(each in lower for each in self._extra) or (
+        secret = any(part in lower for part in self._extra) or (
             strutils.mask_dict_password({key: "x"}, MASK)[key] == MASK
         )
-        if len(self) < _KEYS_KEPT:
+        if len(key) <= _LONGEST_KEY_KEPT:
+            if len(self) >= _KEYS_KEPT:
+                self.clear()
             self[key] = secret
         return secret
 
@@ -85,43 +186,58 @@ class _SecretKeys(dict[str, bool]):
 class Masker:
     """Takes secrets out of payloads.
 
-    :param keys: what keys of secrets contain, beside those of oslo.utils
+    :param keys: a key that contains one of these names a secret too
     """
 
     def __init__(self, keys: Iterable[str] = ()) -> None:
-        self._is_secret = _SecretKeys(each.lower() for each in keys if each)
+        self._is_secret = _SecretKeys(key.lower() for key in keys if key)
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Masker | None:
-        """None where secrets are to stay."""
+        """Make the one that is configured; None where secrets are to stay."""
         options = conf[GROUP]
         return cls(options.mask_keys) if options.mask_secrets else None
 
     def decode(self, payload: object) -> Notification:
-        """As :meth:`Notification.from_payload`, without its secrets."""
-        found = Notification.from_payload(payload)
-        if not self.may_find(found.payload, found.text):
-            return found
-        return Notification.from_payload(self.mask(found.payload))
+        """As :meth:`Notification.from_payload`, without secrets in its info.
 
-    def may_find(self, payload: Mapping[str, Any], text: str) -> bool:
-        """Whether it is worth the time to mask a payload: few have secrets.
+        All else, such as ids and names, identifies the notification and stays
+        as it is, whatever the configured keys are.
 
-        :param text: the payload's JSON
+        :raises InvalidNotification: with the first thing that is wrong
         """
-        if "gAAAAA" in text or "eyJ" in text:
+        notification = Notification.from_payload(payload)
+        if not self.may_find(notification.info, notification.text):
+            return notification
+        info = self.mask(notification.info)
+        if info is notification.info:
+            return notification
+        return Notification.from_payload(
+            {**notification.payload, "info": info}
+        )
+
+    def may_find(self, info: Mapping[str, Any], text: str) -> bool:
+        """Whether there may be a secret; a quick check, for few have any.
+
+        :param text: JSON of which that of the info is a part
+        """
+        if _may_hold_secrets(text):
             return True
         is_secret = self._is_secret
-        level: list[Any] = [payload]
-        for each in level:
-            if isinstance(each, dict):
-                for key, value in each.items():
-                    if is_secret[key] or key == "kwargs":
+        level: list[Any] = [info]
+        for container in level:
+            if isinstance(container, dict):
+                for key, value in container.items():
+                    if is_secret[key] or (key == "query" and value):
                         return True
                     if isinstance(value, dict | list):
                         level.append(value)
             else:
-                level += [one for one in each if isinstance(one, dict | list)]
+                level += [
+                    value
+                    for value in container
+                    if isinstance(value, dict | list)
+                ]
         return False
 
     def mask(self, value: Any) -> Any:
@@ -130,35 +246,150 @@ class Masker:
         :raises RecursionError: it is nested too deep
         """
         if isinstance(value, str):
-            masked = _replace_tokens(MASK, value)
+            masked = self._mask_text(value)
             return value if masked == value else masked
         if isinstance(value, dict):
             changed = {
                 key: masked
-                for key, each in value.items()
-                if (masked := self._mask_item(key, each)) is not each
+                for key, item in value.items()
+                if (masked := self._mask_item(key, item)) is not item
             }
             return {**value, **changed} if changed else value
         if isinstance(value, list):
-            items = [self.mask(each) for each in value]
+            items = [self.mask(item) for item in value]
             same = all(a is b for a, b in zip(items, value, strict=True))
             return value if same else items
         return value
 
     def _mask_item(self, key: str, value: Any) -> Any:
-        if value is None or isinstance(value, bool):
+        if value is None or isinstance(value, bool) or value in ([], {}):
             return value
-        if isinstance(value, dict):
+        if key == "query" and isinstance(value, str):
+            return self._mask_query(value)
+        if not self._is_secret[key]:
             return self.mask(value)
-        if self._is_secret[key]:
-            return MASK
-        if key == "kwargs" and isinstance(value, str):
-            # osprofiler sends the arguments of a function as their repr().
-            masked = _find_items(self._mask_found_item, value)
-            return self.mask(value if masked == value else masked)
-        return self.mask(value)
+        if isinstance(value, dict) and not _is_whole(key):
+            return self.mask(value)
+        return MASK
 
-    def _mask_found_item(self, item: re.Match[str]) -> str:
-        if not self._is_secret[item["key"]]:
-            return item[0]
-        return item[0].removesuffix(item["value"]) + repr(MASK)
+    def _mask_query(self, query: str) -> str:
+        """Mask the whole value of each parameter that names a secret."""
+        pairs = [pair.partition("=") for pair in query.split("&")]
+        masked = "&".join(
+            f"{name}={MASK}"
+            if equals
+            and value
+            and (
+                self._is_secret[plain := unquote_plus(name)]
+                or _is_signature(plain)
+            )
+            else f"{name}{equals}{value}"
+            for name, equals, value in pairs
+        )
+        masked = self._mask_text(masked)
+        return query if masked == query else masked
+
+    def _mask_text(self, text: str) -> str:
+        if "eyJ" in text:
+            text = _find_jwt(_mask_jwt, text)
+        if "gAAAAA" in text:
+            text = _replace_fernet(MASK, text)
+        if "-----BEGIN" in text:
+            text = _replace_private_key(MASK, text)
+        if "$" in text:
+            text = _replace_hash(MASK, text)
+        if "://" in text and "@" in text:
+            text = _replace_password(_mask_password, text)
+        if '"' in text or "'" in text:
+            text = self._mask_keyed(text)
+        if "=" in text:
+            text = self._mask_assigned(text)
+        return text
+
+    def _mask_keyed(self, text: str) -> str:
+        """Mask what follows a secret's key in quotes and a colon."""
+        pieces: list[str] = []
+        done = at = 0
+        while match := _find_key(text, at):
+            at = match.end()
+            quote = match["escape"] + match[1]
+            key = match[2]
+            if not self._is_secret[key]:
+                continue
+            if text.endswith(quote, 0, match.start() + 1):
+                end = _end_of_value(text, at, _is_whole(key), _match_number)
+                if end > at:
+                    pieces += [text[done:at], quote, MASK, quote]
+                    done = at = end
+        return "".join([*pieces, text[done:]]) if done else text
+
+    def _mask_assigned(self, text: str) -> str:
+        """Mask what follows a secret's name and an equals sign."""
+        pieces: list[str] = []
+        done = at = 0
+        while match := _find_assignment(text, at):
+            at = match.end()
+            before = text[max(done, at - 1 - _LONGEST_NAME) : at - 1]
+            name = before[len(before.rstrip(_IN_NAMES)) :]
+            if name and (self._is_secret[name] or _is_signature(name)):
+                end = _end_of_value(text, at, _is_whole(name), _match_bare)
+                if end > at:
+                    quote = text[at] if text[at] in "'\"" else ""
+                    pieces += [text[done:at], quote, MASK, quote]
+                    done = at = end
+        return "".join([*pieces, text[done:]]) if done else text
+
+
+def _end_of_value(
+    text: str,
+    at: int,
+    whole: bool,
+    match_bare: Callable[[str, int], re.Match[str] | None],
+) -> int:
+    """Where the value of a secret ends.
+
+    :param at: where it begins
+    :param whole: whether an object is a secret as a whole
+    :param match_bare: matches a value without quotes
+    :returns: ``at`` if there is no secret: None and the like are none, and
+        an object's own keys say which of its values are
+    """
+    if opening := _match_opening(text, at):
+        return _end_of_text(text, opening)
+    if text[at : at + 1] in (("[", "(", "{") if whole else ("[", "(")):
+        end = _end_of_brackets(text, at)
+        return end if end > at + len("[]") else at
+    bare = match_bare(text, at)
+    return bare.end() if bare else at
+
+
+def _is_signature(name: str) -> bool:
+    """Whether it signs an address: the signature grants what it is for."""
+    lower = name.lower()
+    return lower == "sig" or lower.endswith(("_sig", "signature"))
+
+
+def _is_whole(key: str) -> bool:
+    lower = key.lower()
+    return any(part in lower for part in _WHOLE)
+
+
+# The end of a key within a text, whose quotes are escaped.
+_find_escaped_key = re.compile(r'\\" *:').search
+
+
+def _may_hold_secrets(text: str) -> bool:
+    """Whether texts in this JSON may hold secrets; most do not.
+
+    To look for one character costs next to nothing, so that comes first.
+    """
+    return (
+        "'" in text
+        or "$" in text
+        or ("@" in text and "://" in text)
+        or ("J" in text and "eyJ" in text)
+        or "gAAAAA" in text
+        or "-----BEGIN" in text
+        or _find_escaped_key(text) is not None
+        or ("=" in text and _find_assignment(text) is not None)
+    )

@@ -1,19 +1,10 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
-"""One message of osprofiler: the start or the stop of a trace point."""
+"""One notification of osprofiler: the start or the stop of a trace point."""
 
 from __future__ import annotations
 
+import base64
 import datetime
 import json
 import re
@@ -28,7 +19,7 @@ from profiler_bridge.exceptions import Reason
 START = "start"
 STOP = "stop"
 
-#: What a payload of many points has: {FORMAT: VERSION, "points": [...]}.
+#: A payload of many points is {FORMAT: VERSION, "points": [...]}.
 FORMAT = "profiler_bridge"
 VERSION = 1
 
@@ -44,13 +35,16 @@ _is_timestamp = re.compile(
 
 _EPOCH = datetime.datetime(1970, 1, 1)  # noqa: DTZ001 - the bus sends naive UTC
 
-# The json module, and whatever else is recursive, ends at some 1000 levels of
-# the whole stack.
+#: How many levels of objects and lists a payload may have. The json module
+#: and all that is recursive fails at some 1000 levels of the whole stack.
 MAX_DEPTH = 250
 
 # ASCII alone reaches a storage: no character set on the way can lose an
 # emoji, a NUL or a lone surrogate. Sorted keys make equal payloads equal text.
-_encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
+_to_json = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
+
+#: Stands before bytes in base64 that are no UTF-8.
+BASE64 = "base64:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +80,7 @@ class Notification:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Decode what :attr:`text` gave.
+        """Decode the :attr:`text` of a notification.
 
         :raises InvalidNotification: the text is no JSON, or no notification
         """
@@ -105,6 +99,8 @@ class Notification:
                 Reason.NOT_AN_OBJECT,
                 f"payload is {_kind(payload)}, not an object",
             )
+        if text is None:
+            payload, text = _encode(payload)
         base_id = _field(payload, "base_id")
         trace_id = _field(payload, "trace_id")
         parent_id = _field(payload, "parent_id")
@@ -137,14 +133,6 @@ class Notification:
                 Reason.WRONG_TYPE,
                 f"info is {_kind(payload['info'])}, not an object",
             )
-        if text is None:
-            try:
-                text = _encode(payload)
-            except (TypeError, ValueError, RecursionError) as error:
-                raise exceptions.InvalidNotification(
-                    Reason.NOT_ENCODABLE, f"cannot be encoded as JSON: {error}"
-                ) from None
-            _check_depth(payload, text)
         return cls(
             base_id,
             trace_id,
@@ -158,7 +146,7 @@ class Notification:
 
     @property
     def info(self) -> Mapping[str, Any]:
-        """What osprofiler tells of the operation; ``{}`` when nothing."""
+        """What osprofiler says of the operation; ``{}`` for nothing."""
         info: Mapping[str, Any] = self.payload.get("info", {})
         return info
 
@@ -169,6 +157,17 @@ class Notification:
     @property
     def service(self) -> str | None:
         return self.payload.get("service")
+
+    @property
+    def qualified_service(self) -> str | None:
+        """``project:service``, or what of it there is, if anything.
+
+        Services of several projects are called ``api``.
+        """
+        project, service = self.project, self.service
+        if project:
+            return f"{project}:{service or ''}"
+        return service or None
 
     @property
     def host(self) -> str | None:
@@ -182,7 +181,7 @@ class Notification:
         return None if etype is None else str(etype)
 
     def describe(self) -> str:
-        """What the operation did, in a few words; empty when nothing tells."""
+        """What the operation did, in a few words; empty where unknown."""
         info = self.info
         request = info.get("request")
         if isinstance(request, dict):
@@ -206,7 +205,7 @@ class Notification:
     def digest(self) -> int:
         """Identify this notification among those of its trace.
 
-        :returns: 64 bits as a signed integer; equal for a redelivery
+        :returns: 64 bits as a signed integer; the same for a redelivery
         """
         return int.from_bytes(
             blake2b(self.text.encode("ascii"), digest_size=8).digest(),
@@ -215,15 +214,66 @@ class Notification:
         )
 
 
-def points(payload: object) -> Sequence[object]:
-    """The points of a payload: many, or the one that it is.
+def _encode(payload: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """A payload and its JSON.
 
-    :returns: not validated; empty for an empty payload of many
+    :returns: the payload with plain values only; others come only from a bus
+        within the process
+    :raises InvalidNotification: it is nested too deep
+    """
+    try:
+        try:
+            text = _to_json(payload)
+        except (TypeError, ValueError):
+            payload = plain(payload)
+            text = _to_json(payload)
+    except (ValueError, RecursionError):
+        raise _too_deep() from None
+    _check_depth(payload, text)
+    return payload, text
+
+
+def plain(value: Any) -> Any:
+    """The value with what JSON lacks as text; itself if that is nothing.
+
+    As osprofiler's own driver for Redis has it: a datetime as
+    ``2026-01-02T03:04:05.000000``, a date as ``2026-01-02``, UTF-8 bytes as
+    their text, a Decimal, a UUID and anything else as :func:`str` has it.
+    Where that driver fails: a time in ISO 8601, other bytes in base64 after
+    :data:`BASE64`, and an integer that :mod:`json` cannot write in
+    hexadecimal. A datetime that has an offset from UTC keeps it.
+
+    :raises RecursionError: it is nested too deep
+    """
+    if isinstance(value, int) and value.bit_length() > 14_000:
+        return hex(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [*map(plain, value)]
+    if isinstance(value, datetime.datetime):
+        return value.isoformat(timespec="microseconds")
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return BASE64 + base64.b64encode(value).decode()
+    return str(value)
+
+
+def points(payload: object) -> Sequence[object]:
+    """The points in a payload, which is one itself or has a list of them.
+
+    :returns: not validated; empty if the list is
     """
     if isinstance(payload, dict) and payload.get(FORMAT) == VERSION:
-        many = payload.get("points")
-        if isinstance(many, list):
-            return many
+        its_points = payload.get("points")
+        if isinstance(its_points, list):
+            return its_points
     return [payload]
 
 
@@ -250,26 +300,34 @@ def parse_timestamp(value: str) -> int:
 
 
 def format_timestamp(microseconds: int) -> str:
-    """Undo :func:`parse_timestamp`: always with six digits, sortable."""
+    """The text that :func:`parse_timestamp` reads.
+
+    :returns: with six digits after the point always, so that texts sort as
+        times do
+    """
     moment = _EPOCH + datetime.timedelta(microseconds=microseconds)
     return moment.isoformat(timespec="microseconds")
 
 
 def _check_depth(payload: Mapping[str, Any], text: str) -> None:
-    """Refuse what who reads it deeper in a stack could not decode."""
+    """Refuse a payload that could not be decoded from deeper in a stack."""
     if text.count("{") + text.count("[") <= MAX_DEPTH:
         return
     level: list[Any] = [payload]
     for _ in range(MAX_DEPTH):
         level = [
             inner
-            for each in level
-            for inner in (each.values() if isinstance(each, dict) else each)
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
             if isinstance(inner, dict | list)
         ]
         if not level:
             return
-    raise exceptions.InvalidNotification(
+    raise _too_deep()
+
+
+def _too_deep() -> exceptions.InvalidNotification:
+    return exceptions.InvalidNotification(
         Reason.NOT_ENCODABLE, f"is nested more than {MAX_DEPTH} levels deep"
     )
 
@@ -293,7 +351,7 @@ def _text(info: Mapping[str, Any], key: str) -> str:
 
 
 def _kind(value: object) -> str:
-    """The JSON name of a value's type, as who wrote the message knows it."""
+    """JSON's name of a value's type, which the message's author knows."""
     if value is None:
         return "null"
     if isinstance(value, dict):
@@ -308,5 +366,5 @@ def _kind(value: object) -> str:
 
 
 def _shown(value: str) -> str:
-    """A hostile value, short and with everything unprintable escaped."""
+    """Any value, cut and with everything unprintable escaped."""
     return ascii(value[:60])

@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """Notifications paired into spans, and spans into a tree. Pure."""
 
@@ -19,7 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from profiler_bridge.notification import STOP, Notification
+from profiler_bridge.notification import (
+    STOP,
+    Notification,
+    parse_timestamp,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -104,8 +98,9 @@ class Verdict:
     :param cycles: rings of parents that had to be cut open
     :param duplicates: further starts or stops of a span, left out
     :param skewed: spans that seem to start before their parent, or to stop
-        before they start: the clocks of two hosts disagree. What is missing
-        is not known by this, and times are shown as they were found.
+        before they start, because the clocks of two hosts disagree. Their
+        times are shown as they are, and the trace may be complete.
+    :param gone: notifications that were stored, and are not there any more
     """
 
     unfinished: int = 0
@@ -114,12 +109,17 @@ class Verdict:
     cycles: int = 0
     duplicates: int = 0
     skewed: int = 0
+    gone: int = 0
 
     @property
     def complete(self) -> bool:
         """Whether every span has both ends and its place in the tree."""
         return not (
-            self.unfinished or self.headless or self.orphans or self.cycles
+            self.unfinished
+            or self.headless
+            or self.orphans
+            or self.cycles
+            or self.gone
         )
 
     def __str__(self) -> str:
@@ -132,6 +132,7 @@ class Verdict:
                 ("in a cycle of parents", self.cycles),
                 ("duplicate", self.duplicates),
                 ("with clocks that disagree", self.skewed),
+                ("notifications gone from the storage", self.gone),
             )
             if count
         ]
@@ -163,9 +164,15 @@ class Trace:
 
     @classmethod
     def build(
-        cls, base_id: str, notifications: Iterable[Notification]
+        cls,
+        base_id: str,
+        notifications: Iterable[Notification],
+        gone: int = 0,
     ) -> Trace:
-        """Pair and nest notifications of one trace, in any order."""
+        """Pair and nest notifications of one trace, in any order.
+
+        :param gone: how many more were stored, and are not there any more
+        """
         paired, duplicates = _pair(notifications)
         roots, orphans = _nest(base_id, paired)
         cut = _cut_cycles(roots, paired)
@@ -184,6 +191,7 @@ class Trace:
                 cycles=cut,
                 duplicates=duplicates,
                 skewed=sum(_is_skewed(span, paired) for span in spans),
+                gone=gone,
             ),
             min(times, default=0),
             max(times, default=0),
@@ -192,11 +200,13 @@ class Trace:
     def adjusted(self) -> Trace:
         """The trace as if its hosts' clocks had agreed.
 
-        What another host did for a span cannot have begun before it. Where it
-        seems so, that span and what its host did inside it are moved: into
-        the middle of its parent if it is short enough, else to its start.
+        What another host did for a span cannot have begun before that span.
+        Where it seems so, the other host's span is moved, and with it all
+        that the host did inside: into the middle of the parent if it is short
+        enough, else to the parent's start. Nothing is moved out of the years
+        1 to 9999, which timestamps can express.
         """
-        moved: dict[str, int] = {}
+        shifts: dict[str, int] = {}
         notifications = []
         parents = {
             child.trace_id: span
@@ -204,17 +214,19 @@ class Trace:
             for child in span.children
         }
         for _, span in self.walk():
-            by = 0
+            shift = 0
             parent = parents.get(span.trace_id)
             if parent is not None:
-                by = _move(span, parent, moved[parent.trace_id])
-            moved[span.trace_id] = by
+                shift = _shift(span, parent, shifts[parent.trace_id])
+            shifts[span.trace_id] = shift
             notifications += [
-                dataclasses.replace(each, timestamp=each.timestamp + by)
-                for each in (span.start, span.stop)
-                if each is not None
+                dataclasses.replace(
+                    end, timestamp=_in_range(end.timestamp + shift)
+                )
+                for end in (span.start, span.stop)
+                if end is not None
             ]
-        return Trace.build(self.base_id, notifications)
+        return Trace.build(self.base_id, notifications, self.verdict.gone)
 
     def notifications(self) -> Iterator[Notification]:
         """Every start and stop of every span, span by span."""
@@ -236,52 +248,66 @@ class Trace:
 def _pair(
     notifications: Iterable[Notification],
 ) -> tuple[dict[str, Span], int]:
-    """Spans by trace_id, earliest first, and the number of duplicates.
+    """Pair starts and stops.
 
-    Of several starts the first counts, of several stops the last. What came
-    twice, word for word, came once.
+    Of several starts the first counts, of several stops the last. Equal
+    notifications count as one.
+
+    :returns: the spans by trace_id, earliest first; how many starts and stops
+        were left out
     """
     spans: dict[str, Span] = {}
-    alike: dict[tuple[str, str], set[str]] = {}
-    for each in notifications:
-        span = spans.get(each.trace_id)
+    rivals: dict[tuple[str, str], set[str]] = {}
+    for notification in notifications:
+        trace_id = notification.trace_id
+        span = spans.get(trace_id)
         if span is None:
-            span = spans[each.trace_id] = Span()
-        is_stop = each.phase == STOP
+            span = spans[trace_id] = Span()
+        is_stop = notification.phase == STOP
         known = span.stop if is_stop else span.start
         if known is not None:
-            texts = alike.setdefault((each.trace_id, each.phase), {known.text})
-            texts.add(each.text)
+            texts = rivals.setdefault(
+                (trace_id, notification.phase), {known.text}
+            )
+            texts.add(notification.text)
             choose = max if is_stop else min
-            each = choose(known, each, key=_moment)
+            notification = choose(known, notification, key=_moment)
         if is_stop:
-            span.stop = each
+            span.stop = notification
         else:
-            span.start = each
-    # Twice, for keys that are tuples are work for the garbage collector.
+            span.start = notification
+    # Sorted twice, because tuples as keys cost the garbage collector time.
     started = {trace_id: span.started for trace_id, span in spans.items()}
     ordered = sorted(spans)
     ordered.sort(key=started.__getitem__)
     return (
         {trace_id: spans[trace_id] for trace_id in ordered},
-        sum(len(texts) - 1 for texts in alike.values()),
+        sum(len(texts) - 1 for texts in rivals.values()),
     )
 
 
 _moment = attrgetter("timestamp", "text")
 
 
-def _move(span: Span, parent: Span, parent_moved: int) -> int:
+def _shift(span: Span, parent: Span, parent_shift: int) -> int:
     """By how many microseconds a span has to be moved to fit its parent."""
     if span.first.host == parent.first.host:
-        return parent_moved
-    begins = parent.started + parent_moved
+        return parent_shift
+    begins = parent.started + parent_shift
     if span.start is None or parent.start is None or span.started >= begins:
         return 0
     room = 0
     if parent.duration is not None and span.duration is not None:
         room = max(parent.duration - span.duration, 0) // 2
     return begins + room - span.started
+
+
+_FIRST = parse_timestamp("0001-01-01T00:00:00.000000")
+_LAST = parse_timestamp("9999-12-31T23:59:59.999999")
+
+
+def _in_range(timestamp: int) -> int:
+    return min(max(timestamp, _FIRST), _LAST)
 
 
 def _is_skewed(span: Span, spans: dict[str, Span]) -> bool:
@@ -299,7 +325,10 @@ def _is_skewed(span: Span, spans: dict[str, Span]) -> bool:
 
 
 def _nest(base_id: str, spans: dict[str, Span]) -> tuple[list[Span], int]:
-    """Give each span its children; the roots and the number of orphans."""
+    """Give each span its children.
+
+    :returns: the roots, and how many of them are orphans
+    """
     roots = []
     orphans = 0
     for span in spans.values():
@@ -313,7 +342,10 @@ def _nest(base_id: str, spans: dict[str, Span]) -> tuple[list[Span], int]:
 
 
 def _cut_cycles(roots: list[Span], spans: dict[str, Span]) -> int:
-    """Make a root of the earliest span of each ring of parents."""
+    """Make a root of the earliest span of each ring of parents.
+
+    :returns: how many rings there were
+    """
     if _count(roots) == len(spans):
         return 0
     reached: set[str] = set()
@@ -322,7 +354,7 @@ def _cut_cycles(roots: list[Span], spans: dict[str, Span]) -> int:
     for trace_id in spans:
         if trace_id in reached:
             continue
-        # Whoever is not below a root is on a ring, or below one.
+        # A span that is not below a root is on a ring, or below one.
         path = {trace_id}
         while (trace_id := spans[trace_id].parent_id) not in path:
             path.add(trace_id)
@@ -338,7 +370,7 @@ def _cut_cycles(roots: list[Span], spans: dict[str, Span]) -> int:
 
 
 def _count(tops: list[Span]) -> int:
-    """How many spans there are at and below these."""
+    """How many spans there are: these, and all below them."""
     count = 0
     while tops:
         count += len(tops)
@@ -347,6 +379,7 @@ def _count(tops: list[Span]) -> int:
 
 
 def _reach(tops: Iterable[Span], reached: set[str]) -> None:
+    """Add the trace_id of these spans, and of all below them."""
     stack = list(tops)
     while stack:
         span = stack.pop()

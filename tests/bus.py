@@ -1,16 +1,6 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
-"""Putting things on the bus: as osprofiler does, and as nobody should."""
+"""Messages put on the bus: as osprofiler does, and as nobody should."""
 
 from __future__ import annotations
 
@@ -82,6 +72,17 @@ def osprofiler_to(
         notifier.set(lambda *_args, **_kwargs: None)
         notifier.clear_notifier_cache()
         transport.cleanup()
+
+
+def make_exchange(
+    transport_url: str, name: str, durable: bool = False
+) -> None:
+    """Make what a service makes at its start, or with its first message."""
+    url = transport_url.replace("rabbit://", "amqp://")
+    with kombu.Connection(url) as connection:
+        kombu.Exchange(name, "topic", durable=durable)(
+            connection.channel()
+        ).declare()
 
 
 def envelope(payload: object) -> dict[str, Any]:

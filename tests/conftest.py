@@ -1,14 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 
 """Fixtures: the servers, each started once a run and only when needed."""
@@ -22,12 +12,20 @@ from typing import TypeVar
 import hypothesis
 import pytest
 
-from tests import servers
+from tests import browser, servers
 from tests.chaos import table
 
-# No test is about time, and machines are busy.
-hypothesis.settings.register_profile("patient", deadline=None)
+# No test is about time, and machines are busy. What CI says is about the
+# change before it: developers' runs look for new examples.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, derandomize="CI" in os.environ
+)
 hypothesis.settings.load_profile("patient")
+
+# What a developer has exported is not for tests, which purge storages and
+# look at lines.
+for name in ("OSPROFILER_CONNECTION_STRING", "COLUMNS", "NO_COLOR"):
+    os.environ.pop(name, None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,14 +54,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[table.ROWS] = []
+    config.stash[table.LAGS] = []
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    if config.stash[table.ROWS]:
-        terminalreporter.section("chaos")
-        terminalreporter.write_line(table.render(config.stash[table.ROWS]))
+    for title, rows in (
+        ("chaos", config.stash[table.ROWS]),
+        ("lag of one bus, by what another is", config.stash[table.LAGS]),
+    ):
+        if rows:
+            terminalreporter.section(title)
+            terminalreporter.write_line(table.render(rows))
 
 
 S = TypeVar("S", bound=servers.Startable)
@@ -110,8 +113,19 @@ def rabbitmq() -> Iterator[servers.RabbitMQ]:
 
 
 @pytest.fixture(scope="session")
+def other_rabbitmq() -> Iterator[servers.RabbitMQ]:
+    """Return the broker of another bus."""
+    yield from _serve(servers.RabbitMQ)
+
+
+@pytest.fixture(scope="session")
 def mariadb() -> Iterator[servers.MariaDB]:
     yield from _serve(servers.MariaDB)
+
+
+@pytest.fixture(scope="session")
+def galera() -> Iterator[servers.GaleraCluster]:
+    yield from _serve(servers.GaleraCluster)
 
 
 @pytest.fixture(scope="session")
@@ -137,10 +151,24 @@ def transport_url(rabbitmq: servers.RabbitMQ) -> str:
 
 
 @pytest.fixture
+def other_url(other_rabbitmq: servers.RabbitMQ) -> str:
+    """Return the URL of a fresh virtual host of the other RabbitMQ."""
+    _revive(other_rabbitmq)
+    return other_rabbitmq.vhost()
+
+
+@pytest.fixture
 def mariadb_url(mariadb: servers.MariaDB) -> str:
     """Return the URL of a fresh database."""
     _revive(mariadb)
     return mariadb.database()
+
+
+@pytest.fixture
+def galera_urls(galera: servers.GaleraCluster) -> list[str]:
+    """Return the URLs of a fresh database, one for each node."""
+    galera.start()
+    return galera.database()
 
 
 @pytest.fixture
@@ -162,3 +190,24 @@ def redis_url(redis_server: servers.Redis) -> str:
     _revive(redis_server)
     redis_server.execute("FLUSHALL")
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[browser.Chromium]:
+    yield from _serve(browser.Chromium)
+
+
+@pytest.fixture
+def page(chromium: browser.Chromium, tmp_path: Path) -> Iterator[browser.Page]:
+    """Return a page; nothing goes wrong in it, and it asks for nothing."""
+    page = browser.Page(chromium, tmp_path)
+    yield page
+    assert page.events("Runtime.exceptionThrown", "Log.entryAdded") == []
+    assert page.events("Page.javascriptDialogOpening") == []
+    asked = {
+        event["params"]["request"]["url"]
+        for event in page.events("Network.requestWillBeSent")
+    }
+    assert asked == {page.path.as_uri()}
+    assert page.evaluate("performance.getEntriesByType('resource')") == []
+    page.close()

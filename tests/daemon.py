@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """The daemon as its user runs it: a process of its own."""
 
@@ -35,7 +25,7 @@ def script(name: str) -> str:
 def wait_for(
     condition: Callable[[], object], what: str, seconds: float = 30
 ) -> None:
-    """Look again and again, and fail when it does not come."""
+    """Check again and again; fail if it does not become true in time."""
     if not wait_until(condition, seconds):
         raise AssertionError(f"{what}: not within {seconds} s")
 
@@ -59,9 +49,9 @@ class Daemon:
             "\n".join(
                 f"[{section}]\n"
                 + "".join(
-                    f"{key} = {each}\n"
+                    f"{key} = {item}\n"
                     for key, value in pairs.items()
-                    for each in (value if isinstance(value, list) else [value])
+                    for item in (value if isinstance(value, list) else [value])
                 )
                 for section, pairs in (options | {"bridge": bridge}).items()
             )

@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """The example traces of the documentation, and what the commands say of them.
 
@@ -22,11 +12,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import os
 import shlex
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from profiler_bridge.cmd.app import BridgeApp
 from profiler_bridge.notification import Notification, parse_timestamp
@@ -41,6 +33,8 @@ from profiler_bridge.testing.sample import (
 )
 from profiler_bridge.trace import Trace
 
+# As on the usual terminal.
+_COLUMNS = "80"
 FOLDER = Path(__file__).parents[1] / "doc/source/user/examples"
 
 STARTED = parse_timestamp("2026-02-03T04:05:06.000007")
@@ -85,7 +79,9 @@ class Example:
         return trace_id
 
     def notifications(self) -> list[Notification]:
-        return [Notification.from_payload(each) for each in self.payloads]
+        return [
+            Notification.from_payload(payload) for payload in self.payloads
+        ]
 
     def trace(self) -> Trace:
         return Trace.build(self.base_id, self.notifications())
@@ -238,10 +234,9 @@ LISTED = show(4, STARTED + 3720 * SECOND)
 
 #: The file that a command's output goes to, and the command.
 COMMANDS = {
-    "list": """list \\
-    -c 'Base ID' -c 'Duration (ms)' -c Root -c Spans -c Errors""",
+    "list": "list",
     "list-errors": """list --error --project nova --since 2026-02-03 \\
-    -f value -c 'Base ID' -c Root""",
+    -f value -c 'Base ID' -c Title""",
     "show": f"show {SLOW.base_id}",
     "show-short": f"""show {SLOW.base_id} \\
     --min-duration 100ms --max-depth 4""",
@@ -259,12 +254,16 @@ def outputs() -> Iterator[tuple[str, str]]:
         url = f"sqlite:///{folder}/examples.sqlite"
         storage = get_storage(url)
         storage.prepare()
-        for each in (SLOW, FAST, FAILED, LISTED):
-            storage.write(each.notifications())
+        for example in (SLOW, FAST, FAILED, LISTED):
+            storage.write(example.notifications())
         storage.close()
         for name, command in COMMANDS.items():
             out = io.StringIO()
-            with contextlib.redirect_stdout(out):
+            with (
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(out),
+                mock.patch.dict(os.environ, COLUMNS=_COLUMNS),
+            ):
                 BridgeApp("profiler_bridge.report", "").run(
                     [
                         "--connection-string",
@@ -282,7 +281,7 @@ def outputs() -> Iterator[tuple[str, str]]:
 def pictures() -> Iterator[tuple[str, bytes]]:
     """The name of each file, and the PNG that is to be in it."""
     # They need the servers' clients, and Chromium.
-    from tests.functional.test_report_html import Chromium, Page
+    from tests.browser import Chromium, Page
 
     with tempfile.TemporaryDirectory() as folder, Chromium() as chromium:
         page = Page(chromium, Path(folder))

@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """What osprofiler itself reports, to compare with."""
 
@@ -23,16 +13,18 @@ from osprofiler.drivers.base import Driver
 def osprofiler_report(payloads: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Have osprofiler's own code make a report, in the order of time."""
     driver = Driver("")
-    for each in sorted(payloads, key=lambda each: str(each["timestamp"])):
+    for payload in sorted(
+        payloads, key=lambda payload: str(payload["timestamp"])
+    ):
         driver._append_results(
-            each["trace_id"],
-            each["parent_id"],
-            each["name"],
-            each["project"],
-            each["service"],
-            each["info"]["host"],
-            each["timestamp"],
-            each,
+            payload["trace_id"],
+            payload["parent_id"],
+            payload["name"],
+            payload["project"],
+            payload["service"],
+            payload["info"]["host"],
+            payload["timestamp"],
+            payload,
         )
     report: dict[str, Any] = driver._parse_results()
     return report
@@ -51,10 +43,10 @@ def equal_reports(one: dict[str, Any], other: dict[str, Any]) -> bool:
             return False
         children = [
             sorted(
-                each["children"],
+                parent["children"],
                 key=lambda node: (node["info"]["started"], node["trace_id"]),
             )
-            for each in (left, right)
+            for parent in (left, right)
         ]
         if len(children[0]) != len(children[1]):
             return False

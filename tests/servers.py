@@ -1,14 +1,4 @@
-#    Licensed under the Apache License, Version 2.0 (the "License"); you may
-#    not use this file except in compliance with the License. You may obtain
-#    a copy of the License at
-#
-#         http://www.apache.org/licenses/LICENSE-2.0
-#
-#    Unless required by applicable law or agreed to in writing, software
-#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-#    License for the specific language governing permissions and limitations
-#    under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """Real servers for the tests, on free loopback ports, in own folders.
 
@@ -30,12 +20,13 @@ import socket
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import psycopg
 import pymysql
@@ -64,14 +55,21 @@ class ServerMissing(Exception):
 
 def find(package: str, *names: str, folders: str = "") -> str:
     """Return the first program found, in the newest folder or in PATH."""
-    found = [str(path) for path in Path("/").glob(folders or "nowhere")]
-    found.sort(key=lambda path: [int(n) for n in re.findall(r"\d+", path)])
-    for path in [*reversed(found), PATH]:
+    directories = [str(path) for path in Path("/").glob(folders or "nowhere")]
+    directories.sort(
+        key=lambda path: [int(n) for n in re.findall(r"\d+", path)]
+    )
+    for path in [*reversed(directories), PATH]:
         for name in names:
             if program := shutil.which(name, path=path):
                 return program
     message = f"{names[0]} is not installed (Debian package: {package})"
     raise ServerMissing(message)
+
+
+def _user(name: str) -> str:
+    users = [entry.pw_name for entry in pwd.getpwall()]
+    return name if name in users else "nobody"
 
 
 def free_port() -> int:
@@ -95,15 +93,15 @@ def wait_until(check: Callable[[], object], timeout: float) -> bool:
 
 def _processes() -> dict[int, tuple[int, int]]:
     """Return the parent and the process group of each live process."""
-    found = {}
+    processes = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             text = path.read_text(errors="replace")
             # After the program's name, in brackets, which may hold anything.
             state, parent, group = text.rpartition(")")[2].split()[:3]
             if state not in "ZX":
-                found[int(path.parent.name)] = int(parent), int(group)
-    return found
+                processes[int(path.parent.name)] = int(parent), int(group)
+    return processes
 
 
 class Startable:
@@ -301,9 +299,16 @@ class Server(Startable):
 
 
 class RabbitMQ(Server):
+    """A node by itself.
+
+    :param certificates: for TLS, on a port beside the other
+    """
+
     start_timeout = 120
 
-    def __init__(self) -> None:
+    def __init__(self, certificates: "Certificates | None" = None) -> None:
+        self.certificates = certificates
+        self.tls_port = free_port() if certificates else 0
         # Debian's program in PATH would change to another user.
         package = "rabbitmq-server"
         folders = "usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin"
@@ -317,6 +322,10 @@ class RabbitMQ(Server):
     @property
     def transport_url(self) -> str:
         return f"rabbit://guest:guest@127.0.0.1:{self.port}/"
+
+    @property
+    def tls_url(self) -> str:
+        return f"rabbit://guest:guest@127.0.0.1:{self.tls_port}/"
 
     def command(self) -> list[str]:
         # Erlang's name service is ours as well, so that it ends with us.
@@ -351,7 +360,18 @@ class RabbitMQ(Server):
         (self.folder / "rabbitmq.conf").write_text(
             "loopback_users = none\n"
             f"listeners.tcp.local = 127.0.0.1:{self.port}\n"
-            "disk_free_limit.absolute = 10MB\n"
+            "disk_free_limit.absolute = 10MB\n" + self._tls_settings()
+        )
+
+    def _tls_settings(self) -> str:
+        if self.certificates is None:
+            return ""
+        return (
+            f"listeners.ssl.local = 127.0.0.1:{self.tls_port}\n"
+            f"ssl_options.cacertfile = {self.certificates.authority}\n"
+            f"ssl_options.certfile = {self.certificates.certificate}\n"
+            f"ssl_options.keyfile = {self.certificates.key}\n"
+            "ssl_options.verify = verify_peer\n"
         )
 
     def check(self) -> None:
@@ -456,7 +476,7 @@ class RabbitMQCluster(Startable):
 
     @property
     def transport_url(self) -> str:
-        logins = [f"guest:guest@127.0.0.1:{each.port}" for each in self.nodes]
+        logins = [f"guest:guest@127.0.0.1:{node.port}" for node in self.nodes]
         return f"rabbit://{','.join(logins)}/"
 
     def start(self) -> None:
@@ -478,16 +498,16 @@ class RabbitMQCluster(Startable):
 
     def leader(self, queue: str) -> RabbitMQNode:
         """Return the node that leads a quorum queue."""
-        node = next(each for each in self.nodes if each.running)
+        node = next(node for node in self.nodes if node.running)
         queues = json.loads(
             node.ctl("list_queues", "--formatter=json", "name", "leader")
         )
-        [name] = [each["leader"] for each in queues if each["name"] == queue]
-        return next(each for each in self.nodes if each.node_name == name)
+        [name] = [row["leader"] for row in queues if row["name"] == queue]
+        return next(node for node in self.nodes if node.node_name == name)
 
     def queue_depth(self, queue: str) -> int:
         """Return how many messages wait in a queue."""
-        node = next(each for each in self.nodes if each.running)
+        node = next(node for node in self.nodes if node.running)
         return node.queue_depth(queue)
 
     def close(self) -> None:
@@ -576,6 +596,277 @@ class MariaDB(SQLServer):
         return f"mysql+pymysql://{url}?charset=utf8"
 
 
+class GaleraNode(MariaDB):
+    """One of the nodes of a GaleraCluster."""
+
+    def __init__(self, cluster: "GaleraCluster") -> None:
+        library = Path("/usr/lib/galera/libgalera_smm.so")
+        if not library.exists():
+            raise ServerMissing(f"{library} is missing (Debian: galera-4)")
+        super().__init__()
+        if os.geteuid() == 0:
+            # What copies the data to another node is nobody where it is root.
+            self.user = _user("mysql")
+            self.settings.remove("--user=root")
+        self.cluster = cluster
+        self.group_port = free_port()
+        self.transfer_ports = free_port(), free_port()
+        self.library = library
+
+    def command(self) -> list[str]:
+        others = [n for n in self.cluster.nodes if n is not self]
+        first = not any(node.running for node in others)
+        incremental, whole = self.transfer_ports
+        options = [
+            f"gmcast.listen_addr=tcp://127.0.0.1:{self.group_port}",
+            f"ist.recv_addr=127.0.0.1:{incremental}",
+            "gcache.size=16M",
+            # A node that is away is missed soon.
+            "evs.keepalive_period=PT0.3S",
+            "evs.suspect_timeout=PT1S",
+            "evs.inactive_check_period=PT0.3S",
+            "evs.inactive_timeout=PT3S",
+            "evs.install_timeout=PT3S",
+            "pc.wait_prim=no",
+        ]
+        # Where another is at work, its list of members counts.
+        members = ",".join(f"127.0.0.1:{n.group_port}" for n in others)
+        return [
+            *super().command(),
+            "--binlog-format=ROW",
+            "--innodb-autoinc-lock-mode=2",
+            "--innodb-flush-log-at-trx-commit=2",
+            "--wsrep-on=ON",
+            f"--wsrep-provider={self.library}",
+            f"--wsrep-cluster-name=test-{self.cluster.nodes[0].port}",
+            f"--wsrep-cluster-address=gcomm://{'' if first else members}",
+            "--wsrep-node-address=127.0.0.1",
+            f"--wsrep-provider-options={';'.join(options)}",
+            "--wsrep-sst-method=rsync",
+            f"--wsrep-sst-receive-address=127.0.0.1:{whole}",
+        ]
+
+    def check(self) -> None:
+        if self.state() != "Synced":
+            raise RuntimeError(f"{self.name} is {self.state()}")
+
+    def state(self) -> str:
+        """Return what the node is at; Synced when it takes part."""
+        sql = "SHOW STATUS LIKE 'wsrep_local_state_comment'"
+        return str(self.execute(sql)[0][1])
+
+    def isolate(self) -> None:
+        """Cut it off from the others, so that it refuses all statements."""
+        self._isolate("1")
+        if not wait_until(lambda: self.state() != "Synced", 30):
+            raise RuntimeError(f"not isolated:\n{self.tail()}")
+
+    def rejoin(self) -> None:
+        """Undo that."""
+        self._isolate("0")
+        if not wait_until(lambda: self.state() == "Synced", 60):
+            raise RuntimeError(f"not back:\n{self.tail()}")
+
+    def _isolate(self, value: str) -> None:
+        self.execute(
+            f"SET GLOBAL wsrep_provider_options='gmcast.isolate={value}'"
+        )
+
+
+class GaleraCluster(Startable):
+    """Nodes of MariaDB, each of which takes writes for all of them."""
+
+    def __init__(self, nodes: int = 3) -> None:
+        self.nodes: list[GaleraNode] = []
+        self.nodes += [GaleraNode(self) for _ in range(nodes)]
+
+    def start(self) -> None:
+        """Start what does not run; the first of a new cluster comes first."""
+        for node in self.nodes:
+            node.resume()
+            if not node.running:
+                node.start()
+
+    def database(self) -> list[str]:
+        """Return a new database's URL at each of the nodes."""
+        url = self.nodes[0].database()
+        port = f":{self.nodes[0].port}/"
+        return [url.replace(port, f":{node.port}/") for node in self.nodes]
+
+    def close(self) -> None:
+        with ThreadPoolExecutor(len(self.nodes)) as threads:
+            list(threads.map(GaleraNode.close, self.nodes))
+
+
+class PgBouncer(Server):
+    """A pooler before a database of PostgreSQL.
+
+    :param url: the database's
+    :param mode: session, transaction or statement
+    """
+
+    stop_signal = signal.SIGINT
+
+    def __init__(self, url: str, mode: str) -> None:
+        self.program = find("pgbouncer", "pgbouncer")
+        if os.geteuid() == 0:
+            self.user = _user("postgres")
+        super().__init__()
+        self.mode = mode
+        self.parts = urlsplit(url)
+        self.url = url.replace(f":{self.parts.port}/", f":{self.port}/")
+
+    def prepare(self) -> None:
+        password = unquote(self.parts.password or "")
+        (self.folder / "users").write_text(
+            f'"{self.parts.username}" "{password}"\n'
+        )
+        (self.folder / "config").write_text(
+            "[databases]\n"
+            f"* = host=127.0.0.1 port={self.parts.port}\n"
+            "[pgbouncer]\n"
+            "listen_addr = 127.0.0.1\n"
+            f"listen_port = {self.port}\n"
+            "unix_socket_dir =\n"
+            "auth_type = scram-sha-256\n"
+            f"auth_file = {self.folder}/users\n"
+            f"pool_mode = {self.mode}\n"
+            # Fewer than clients, so that they get each other's.
+            "default_pool_size = 2\n"
+        )
+
+    def command(self) -> list[str]:
+        return [self.program, f"{self.folder}/config"]
+
+    def check(self) -> None:
+        socket.create_connection(("127.0.0.1", self.port), 10).close()
+
+
+class Proxy(Startable):
+    """An address that can be moved, or that packets are lost behind.
+
+    :param target: the port at which new connections end
+    """
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.port = free_port()
+        self.accepted = 0
+        # Seconds before each piece of an answer.
+        self.delay = 0.0
+        self._swallowing = threading.Event()
+        # After which of a client's words, in how many pieces of them.
+        self._trigger: tuple[bytes, int] | None = None
+        self._sockets: list[socket.socket] = []
+
+    def start(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def swallow(self) -> None:
+        """Take what comes, and pass nothing on."""
+        self._swallowing.set()
+
+    def swallow_after(self, word: bytes, times: int = 1) -> None:
+        """Pass all on until a client has sent a word so often; then none."""
+        self._trigger = (word, times)
+
+    def pass_on(self) -> None:
+        """Undo that, for new connections."""
+        self.end_connections()
+        self._swallowing.clear()
+
+    def end_connections(self) -> None:
+        while self._sockets:
+            with contextlib.suppress(OSError):
+                self._sockets.pop().shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        # close() alone would leave the thread in accept().
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.end_connections()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client = self._listener.accept()[0]
+                self.accepted += 1
+                try:
+                    server = socket.create_connection(
+                        ("127.0.0.1", self.target)
+                    )
+                except OSError:
+                    client.close()
+                    continue
+                self._sockets += [client, server]
+                for pair in (client, server), (server, client):
+                    threading.Thread(
+                        target=self._pump,
+                        args=(*pair, pair[0] is client),
+                        daemon=True,
+                    ).start()
+
+    def _pump(
+        self, source: socket.socket, end: socket.socket, from_client: bool
+    ) -> None:
+        with contextlib.suppress(OSError), source:
+            while data := source.recv(65536):
+                if self._swallowing.is_set():
+                    continue
+                if from_client:
+                    self._count(data)
+                else:
+                    time.sleep(self.delay)
+                end.sendall(data)
+            end.shutdown(socket.SHUT_RDWR)
+
+    def _count(self, data: bytes) -> None:
+        if self._trigger and self._trigger[0] in data:
+            word, times = self._trigger
+            self._trigger = (word, times - 1)
+            if times == 1:
+                self._trigger = None
+                self._swallowing.set()
+
+
+class HAProxy(Server):
+    """An address that reaches the first of some servers that is there."""
+
+    # In good order it would wait for the clients to leave.
+    stop_signal = signal.SIGKILL
+
+    def __init__(self, ports: Sequence[int]) -> None:
+        self.program = find("haproxy", "haproxy")
+        super().__init__()
+        self.ports = ports
+
+    def prepare(self) -> None:
+        lines = [
+            "defaults",
+            "  mode tcp",
+            "  timeout connect 5s",
+            "  timeout client 1h",
+            "  timeout server 1h",
+            "  default-server check inter 200ms fall 1 rise 2"
+            " on-marked-down shutdown-sessions",
+            "listen database",
+            f"  bind 127.0.0.1:{self.port}",
+        ]
+        lines += [
+            f"  server s{number} 127.0.0.1:{port}{' backup' * (number > 0)}"
+            for number, port in enumerate(self.ports)
+        ]
+        (self.folder / "config").write_text("\n".join(lines) + "\n")
+
+    def command(self) -> list[str]:
+        return [self.program, "-db", "-f", f"{self.folder}/config"]
+
+    def check(self) -> None:
+        socket.create_connection(("127.0.0.1", self.port), 10).close()
+
+
 class PostgreSQL(SQLServer):
     # SIGTERM would wait for the clients to leave.
     stop_signal = signal.SIGINT
@@ -585,8 +876,7 @@ class PostgreSQL(SQLServer):
         self.program = find("postgresql", "postgres", folders=folders)
         self.initdb = find("postgresql", "initdb", folders=folders)
         if os.geteuid() == 0:
-            users = [entry.pw_name for entry in pwd.getpwall()]
-            self.user = "postgres" if "postgres" in users else "nobody"
+            self.user = _user("postgres")
         super().__init__()
 
     def prepare(self) -> None:
@@ -645,6 +935,43 @@ def _secret(setting: str, password: str | None) -> list[str]:
     return [] if password is None else [f"{setting} {json.dumps(password)}"]
 
 
+class Certificates:
+    """An authority, and what it signed for servers at 127.0.0.1."""
+
+    def __init__(self) -> None:
+        self.program = find("openssl", "openssl")
+        self.folder = Path(tempfile.mkdtemp(prefix="test-certificates-"))
+        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
+        self.authority = self.folder / "authority.pem"
+        self.certificate = self.folder / "server.pem"
+        self.key = self.folder / "server.key"
+        self._run(
+            *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=authority", "-keyout", "authority.key"),
+            *("-out", self.authority.name),
+        )
+        self._run(
+            *("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=server"),
+            *("-keyout", self.key.name, "-out", "server.csr"),
+        )
+        (self.folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+        self._run(
+            *("x509", "-req", "-in", "server.csr", "-days", "2"),
+            *("-CA", self.authority.name, "-CAkey", "authority.key"),
+            *("-CAcreateserial", "-extfile", "names"),
+            *("-out", self.certificate.name),
+        )
+
+    def _run(self, *args: str) -> None:
+        subprocess.run(
+            [self.program, *args],
+            cwd=self.folder,
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+
+
 class Redis(Server):
     # Short, as a replica ignores the first signal while it writes its first
     # append-only file. The second one follows.
@@ -655,10 +982,12 @@ class Redis(Server):
         password: str | None = None,
         replicaof: "Redis | None" = None,
         appendonly: bool = True,
+        certificates: Certificates | None = None,
     ) -> None:
         self.program = find("redis-server", "redis-server")
         super().__init__()
         self.password = password
+        self.certificates = certificates
         self.settings = [
             f"unixsocket {self.socket}",
             'save ""',
@@ -675,12 +1004,26 @@ class Redis(Server):
         # A file, as sentinels have servers write their changes to it.
         settings = [
             "bind 127.0.0.1",
-            f"port {self.port}",
             f"dir {self.data}",
+            *self._port(),
             *_secret("requirepass", self.password),
             *self.settings,
         ]
         (self.folder / "redis.conf").write_text("\n".join(settings) + "\n")
+
+    def _port(self) -> list[str]:
+        if self.certificates is None:
+            return [f"port {self.port}"]
+        return [
+            "port 0",
+            f"tls-port {self.port}",
+            f"tls-ca-cert-file {self.certificates.authority}",
+            f"tls-cert-file {self.certificates.certificate}",
+            f"tls-key-file {self.certificates.key}",
+            "tls-auth-clients no",
+            # It is for what sentinels connect to as well.
+            "tls-replication yes",
+        ]
 
     def command(self) -> list[str]:
         return [self.program, f"{self.folder}/redis.conf"]
@@ -694,6 +1037,10 @@ class Redis(Server):
             host="127.0.0.1",
             port=self.port,
             password=self.password,
+            ssl=self.certificates is not None,
+            ssl_ca_certs=str(self.certificates.authority)
+            if self.certificates
+            else None,
             decode_responses=True,
             socket_timeout=10,
             retry=Retry(NoBackoff(), 0),
@@ -712,7 +1059,9 @@ class Sentinel(Redis):
     """One of the processes of a SentinelGroup."""
 
     def __init__(self, group: "SentinelGroup", quorum: int) -> None:
-        super().__init__(group.sentinel_password)
+        super().__init__(
+            group.sentinel_password, certificates=group.certificates
+        )
         self.service_name = name = group.service_name
         port = group.nodes[0].port
         self.settings = [
@@ -746,12 +1095,17 @@ class SentinelGroup(Startable):
         service_name: str = "mymaster",
         password: str | None = None,
         sentinel_password: str | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         self.service_name = service_name
+        self.certificates = certificates
         self.password = password
         self.sentinel_password = sentinel_password
-        first = Redis(password)
-        others = [Redis(password, first) for _ in range(replicas)]
+        first = Redis(password, certificates=certificates)
+        others = [
+            Redis(password, first, certificates=certificates)
+            for _ in range(replicas)
+        ]
         self.nodes = [first, *others]
         quorum = sentinels // 2 + 1
         self.sentinels = [Sentinel(self, quorum) for _ in range(sentinels)]

@@ -1,21 +1,14 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """What the commands of the console scripts share."""
 
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import os
+import sys
 from functools import cached_property
 from importlib import metadata
 from typing import Any, cast
@@ -25,9 +18,9 @@ from cliff.command import Command
 from cliff.commandmanager import CommandManager
 from oslo_config import cfg
 
-from profiler_bridge import config, set_aside
+from profiler_bridge import config, exceptions
 from profiler_bridge import storage as storages
-from profiler_bridge.storage.base import Storage
+from profiler_bridge.storage.traces import Storage
 
 # The name that the osprofiler command reads too.
 ENVIRONMENT = "OSPROFILER_CONNECTION_STRING"
@@ -51,6 +44,15 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _no_storage(conf: cfg.ConfigOpts) -> str:
+    """What to do about it; on one line."""
+    return (
+        "no storage is configured: set connection_string in [osprofiler] of"
+        f" a configuration file ({config.files_of(conf)}), or give"
+        f" --connection-string, or set {ENVIRONMENT}"
+    )
+
+
 class Source:
     """Where commands read and write; nothing of it is read before its use.
 
@@ -63,19 +65,32 @@ class Source:
     @cached_property
     def conf(self) -> cfg.ConfigOpts:
         """What the configuration files say of storages and set-aside file."""
+        # Imported here, for many commands read no configuration.
+        from profiler_bridge.daemon import set_aside
+
         return config.prepare(
             [f"--config-file={path}" for path in self._options.config_file],
             storages,
             set_aside,
+            # The daemon's user alone may be able to read it.
+            needed=not self._options.connection_string,
         )
 
     @cached_property
     def storages(self) -> list[Storage]:
         """The storage that was asked for, or all that are configured."""
         asked_for = self._options.connection_string
-        if asked_for:
-            return [storages.get_storage(asked_for, self.conf)]
-        return storages.get_storages(self.conf)
+        if not asked_for:
+            if not storages.connection_strings(self.conf):
+                raise exceptions.ConfigurationError(_no_storage(self.conf))
+            return storages.get_storages(self.conf)
+        # A file that somebody names is read, whatever for.
+        is_read = (
+            self._options.config_file or storages.get_plugin(asked_for).OPTS
+        )
+        return [
+            storages.get_storage(asked_for, self.conf if is_read else None)
+        ]
 
     def close(self) -> None:
         for storage in self.__dict__.get("storages", ()):
@@ -104,9 +119,26 @@ class BridgeApp(App):
         add_source(parser)
         return parser
 
+    def run(self, argv: list[str]) -> int:
+        # Of all that was imported nothing is garbage. Python would look for
+        # some at its end, which takes as long as many a command.
+        atexit.register(gc.freeze)
+        code: int = super().run(argv)
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever reads has seen enough, and Python would complain at its
+            # end (docs.python.org/3/library/signal.html#note-on-sigpipe).
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code
+
     @cached_property
     def source(self) -> Source:
         return Source(self.options)
+
+    def prepare_to_run_command(self, cmd: Command) -> None:
+        if isinstance(cmd, BridgeCommand):
+            cmd.is_run = True
 
     def clean_up(
         self, cmd: Command, result: int, err: BaseException | None
@@ -114,12 +146,31 @@ class BridgeApp(App):
         self.source.close()
 
     def interact(self) -> None:
-        """Without a command: say what there is."""
-        self.parser.print_help(self.stderr)
+        """Without a command: print what ``--help`` does, and exit with 0.
+
+        As the clients of OpenStack's services do.
+        """
+        self.options.deferred_help = True
+        self.print_help_if_requested()
+
+
+#: Takes a line that counts off a terminal, whatever that can do.
+CLEARED = f"\r{' ' * 60}\r"
 
 
 class BridgeCommand(Command):
     """A command of a :class:`BridgeApp`."""
+
+    #: Whether it is run, and not only described.
+    is_run = False
+
+    def get_epilog(self) -> str:
+        """cliff's, where it is shown.
+
+        To find out whether it has to name the package that a command is from,
+        cliff looks through the files of all that is installed.
+        """
+        return "" if self.is_run else str(super().get_epilog())
 
     @property
     def source(self) -> Source:

@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """What users write for times, durations and sets of traces."""
 
@@ -19,14 +9,21 @@ import datetime
 import re
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from profiler_bridge.notification import is_id
-from profiler_bridge.query import DEFAULT_LIMIT, Sort, TraceQuery
+from profiler_bridge.query import NOT, Sort, TraceQuery
+from profiler_bridge.report.text import shortened
 from profiler_bridge.storage import retention
-from profiler_bridge.storage.retention import SECONDS
 
 _MICROSECONDS = {"us": 1, "ms": 1000, "s": 1_000_000, "m": 60_000_000}
+# What fits into an integer of any storage, with room to count on.
+_MOST = 10**18
+_is_dashed = re.compile(
+    "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+).fullmatch
+# How many characters of something wrong are shown.
+_LONGEST_SHOWN = 60
 
 
 def moment(text: str) -> int:
@@ -34,18 +31,17 @@ def moment(text: str) -> int:
 
     :returns: microseconds since 1970
     """
-    ago = re.fullmatch(r"(\d+)([smhdw])", text)
-    if ago:
-        return int((time.time() - int(ago[1]) * SECONDS[ago[2]]) * 1_000_000)
+    if re.fullmatch(r"[0-9]+[smhdw]", text):
+        return time.time_ns() // 1000 - age(text)
     try:
-        found = datetime.datetime.fromisoformat(text)
+        given = datetime.datetime.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is neither ISO 8601 nor like 15m, 2h or 7d"
+            f"{_shown(text)} is neither ISO 8601 nor like 15m, 2h or 7d"
         ) from None
-    if found.tzinfo is None:
-        found = found.replace(tzinfo=datetime.UTC)
-    since = found - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    if given.tzinfo is None:
+        given = given.replace(tzinfo=datetime.UTC)
+    since = given - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
     return since // datetime.timedelta(microseconds=1)
 
 
@@ -65,53 +61,126 @@ def duration(text: str) -> int:
 
     :returns: microseconds
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(us|ms|s|m|)", text)
-    if not found:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|m|)", text)
+    if not match:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no duration like 250us, 20ms or 1.5s"
+            f"{_shown(text)} is no duration like 250us, 20ms or 1.5s"
         )
-    return round(float(found[1]) * _MICROSECONDS[found[2] or "ms"])
+    given = float(match[1]) * _MICROSECONDS[match[2] or "ms"]
+    if given > _MOST:
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is out of range")
+    return round(given)
 
 
 def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
+    if not re.fullmatch("[0-9]+", text) or not text.strip("0"):
         raise argparse.ArgumentTypeError("must be a number of at least 1")
+    if len(text) > len(str(_MOST)) or int(text) > _MOST:
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is out of range")
     return int(text)
 
 
 def base_id(text: str) -> str:
-    if not is_id(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no base_id")
+    """One, or the beginning of one."""
+    if not (is_id(text) or re.fullmatch("[0-9a-fA-F-]{1,35}", text)):
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is no base_id")
     return text
 
 
+def resource(text: str) -> str:
+    if not _is_dashed(text.removeprefix(NOT).lower()):
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is no UUID")
+    return text.lower()
+
+
+def seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+        raise argparse.ArgumentTypeError(
+            f"{_shown(text)} is no number of seconds"
+        )
+    return float(text)
+
+
 def percent(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)%?", text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no percentage")
-    return float(found[1])
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)%?", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is no percentage")
+    return float(match[1])
 
 
-# The filters of traces: option, how it is read, help. A flag is not read.
-FILTERS: list[tuple[str, Callable[[str], Any] | None, str]] = [
-    ("since", moment, "started at or after: ISO 8601, or 15m, 2h, 7d ago"),
-    ("until", moment, "started before"),
-    ("service", str, "a service took part"),
-    ("project", str, "a project took part"),
-    ("host", str, "a host took part"),
-    ("name", str, "an operation of that name is in it, such as db or wsgi"),
-    ("error", None, "an operation ended with an exception"),
-    ("min-duration", duration, "lasted at least: 20ms, 1.5s"),
-    ("max-duration", duration, "lasted at most"),
-    ("incomplete", None, "something of it is missing"),
-    ("sort", Sort, "by start, the newest first, or duration, longest first"),
-    ("limit", positive, f"at most so many (default: {DEFAULT_LIMIT})"),
-    ("marker", base_id, "those after this base_id: the next page"),
+def _shown(text: str) -> str:
+    return ascii(shortened(text, _LONGEST_SHOWN))
+
+
+class Filter(NamedTuple):
+    """An option that chooses traces.
+
+    :param read: how its value is read; None for a flag
+    :param field: of TraceQuery, where that has another name: then the option
+        may be given more than once
+    """
+
+    name: str
+    read: Callable[[str], Any] | None
+    help: str
+    field: str = ""
+    metavar: str | None = None
+
+
+FILTERS = [
+    Filter(
+        "root",
+        str,
+        "a request that it began with, as 'POST /v2.1/servers*'",
+        "roots",
+        "PATTERN",
+    ),
+    Filter(
+        "about",
+        resource,
+        "a request's path has this UUID: of a server, an image, a network."
+        " A create is found by the requests that followed it",
+        "about",
+        "UUID",
+    ),
+    Filter(
+        "service",
+        str,
+        "a service took part: nova, nova-compute or nova:nova-compute",
+        "services",
+    ),
+    Filter("project", str, "a project's service took part", "projects"),
+    Filter("host", str, "a host took part", "hosts"),
+    Filter(
+        "operation",
+        str,
+        "a span did this, as 'SELECT*', for which all notifications are read",
+        "operations",
+        "PATTERN",
+    ),
+    Filter("name", str, "a trace point of that name, as db or wsgi", "names"),
+    Filter(
+        "since", moment, "started at or after: ISO 8601, or 15m, 2h, 7d ago"
+    ),
+    Filter("until", moment, "started before"),
+    Filter("error", None, "an operation ended with an exception"),
+    Filter("min-duration", duration, "lasted at least: 20ms, 1.5s"),
+    Filter("max-duration", duration, "lasted at most"),
+    Filter("incomplete", None, "something of it is missing"),
+    Filter(
+        "time-limit",
+        seconds,
+        "look no longer than so many seconds",
+    ),
+    Filter(
+        "sort", Sort, "by start, the newest first, or duration, longest first"
+    ),
+    Filter("limit", positive, "at most so many"),
+    Filter("marker", base_id, "those after this base_id: the next page"),
 ]
 
-
 # Those that make a page of what the others choose.
-_PAGING = ("sort", "limit", "marker")
+_PAGING = ("time-limit", "sort", "limit", "marker")
 
 
 def add_filters(
@@ -121,15 +190,28 @@ def add_filters(
 
     :param paging: also those that are about how many at once
     """
-    group = parser.add_argument_group("filters of traces")
-    for name, read, text in FILTERS:
+    group = parser.add_argument_group(
+        "filters of traces",
+        "All have to match. Those that name something may be given more than"
+        " once; '!' before a value is for traces of which it is not true.",
+    )
+    for name, read, text, field, metavar in FILTERS:
         if name in _PAGING and not paging:
-            parser.set_defaults(**{name: None})
+            parser.set_defaults(**{name.replace("-", "_"): None})
         elif read is None:
             group.add_argument(f"--{name}", action="store_true", help=text)
         elif read is Sort:
             group.add_argument(
                 f"--{name}", type=Sort, choices=list(Sort), help=text
+            )
+        elif field:
+            group.add_argument(
+                f"--{name}",
+                type=read,
+                action="append",
+                dest=field,
+                metavar=metavar,
+                help=text,
             )
         else:
             group.add_argument(f"--{name}", type=read, help=text)
@@ -137,31 +219,48 @@ def add_filters(
 
 def query(parsed_args: argparse.Namespace) -> TraceQuery:
     """The query of what :func:`add_filters` added."""
-    given = {
-        name.replace("-", "_"): getattr(parsed_args, name.replace("-", "_"))
-        for name, _, _ in FILTERS
-    }
+    fields = [
+        option.field or option.name.replace("-", "_") for option in FILTERS
+    ]
+    given = {field: getattr(parsed_args, field) for field in fields}
     return TraceQuery(
         **{key: value for key, value in given.items() if value is not None}
     )
 
 
 def query_of_text(text: str) -> TraceQuery:
-    """A query of one word: ``service=nova,since=2h,error``."""
-    readers = {name: read for name, read, _ in FILTERS}
+    """A query of one word: ``service=nova,since=2h,error``.
+
+    :raises argparse.ArgumentTypeError: one of the filters cannot be used
+    """
+    readers = {option.name: option for option in FILTERS}
     given: dict[str, Any] = {}
     for part in text.split(","):
-        name, _, value = part.strip().partition("=")
+        name, equals, value = part.strip().partition("=")
         if name not in readers:
+            what = f"{_shown(name)} is no filter"
+            if part == text and not equals:
+                what = f"{_shown(text)} is no base_id, no file and no filter"
             raise argparse.ArgumentTypeError(
-                f"{text!r} is no base_id, no file, and no filters like"
+                f"{what}; there are {', '.join(readers)}, as in"
                 " service=nova,since=2h,error"
             )
-        read = readers[name]
+        _, read, _, field, _ = readers[name]
+        if (read is None) == bool(equals):
+            how = (
+                f"takes no value: {name}" if equals else f"is like {name}=..."
+            )
+            raise argparse.ArgumentTypeError(f"the filter {name} {how}")
         try:
-            given[name.replace("-", "_")] = read(value) if read else True
+            own = read(value) if read else True
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentTypeError(f"{name}: {error}") from None
         except ValueError:
             raise argparse.ArgumentTypeError(
-                f"{value!r} cannot be used for {name}"
+                f"{_shown(value)} cannot be used for {name}"
             ) from None
+        if field:
+            given.setdefault(field, []).append(own)
+        else:
+            given[name.replace("-", "_")] = own
     return TraceQuery(**given)

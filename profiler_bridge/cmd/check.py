@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """profiler-bridge-manage check."""
 
@@ -35,11 +25,10 @@ class Check(BridgeCommand, Lister):
         parser.add_argument(
             "--bridges",
             type=int,
-            default=0,
             metavar="N",
             help="how many daemons with this configuration run now, on all"
             " hosts together; whoever else reads their queue takes"
-            " notifications away from them (default: 0, as before going live)",
+            " notifications away from them (default: those of this host)",
         )
         return parser
 
@@ -54,21 +43,21 @@ class Check(BridgeCommand, Lister):
         for library in ("oslo.messaging", "oslo_messaging", "oslo_service"):
             logging.getLogger(library).setLevel(logging.CRITICAL)
         # Imported here, for no other command needs the bus.
-        from profiler_bridge import check
+        from profiler_bridge import preflight
 
         options = self.app.options
         findings = list(
-            check.check(
+            preflight.check(
                 options.config_file,
                 options.connection_string,
                 parsed_args.bridges,
             )
         )
-        self._exit_code = check.exit_code(findings)
+        self._exit_code = preflight.exit_code(findings)
         return (
             ("Check", "Result", "Detail"),
             [
-                (each.check, each.result.value, each.detail)
-                for each in findings
+                (finding.check, finding.result.value, finding.detail)
+                for finding in findings
             ],
         )

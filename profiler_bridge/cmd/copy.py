@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """profiler-bridge-manage copy."""
 
@@ -19,17 +9,16 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from profiler_bridge import exceptions, masking, storage
+from profiler_bridge import exceptions, storage
 from profiler_bridge.cmd import arguments
-from profiler_bridge.cmd.app import BridgeCommand
-from profiler_bridge.copying import Copying
-from profiler_bridge.masking import Masker
+from profiler_bridge.cmd.app import CLEARED, BridgeCommand
+from profiler_bridge.daemon.set_aside import SetAside
 from profiler_bridge.notification import Notification
 from profiler_bridge.query import TraceQuery
 from profiler_bridge.report import json
-from profiler_bridge.report.text import printable
-from profiler_bridge.set_aside import SetAside
-from profiler_bridge.storage.base import Storage
+from profiler_bridge.storage.traces import Storage
+from profiler_bridge.text import printable
+from profiler_bridge.transfer import Transfer
 
 
 class Copy(BridgeCommand):
@@ -80,54 +69,62 @@ class Copy(BridgeCommand):
         with contextlib.ExitStack() as stack:
 
             def connect(url: str) -> Storage:
-                found = storage.get_storage(url, self.conf)
-                return stack.enter_context(contextlib.closing(found))
+                connected = storage.get_storage(url, self.conf)
+                return stack.enter_context(contextlib.closing(connected))
 
             target = connect(options.to) if options.to else self.storage
-            copying = Copying(target, SetAside.from_conf(self.conf), self._say)
+            transfer = Transfer(
+                target, SetAside.from_conf(self.conf), self._report_problem
+            )
             query = arguments.query(options)
             target.prepare()
             if options.source:
                 source = connect(options.source)
-                self._follow(copying, copying.copy(source, query))
+                self._follow(transfer, transfer.copy(source, query))
             if options.from_osprofiler:
                 source = connect(options.from_osprofiler)
                 self._take_in(
-                    copying, str(source), source.left_by_osprofiler(), query
+                    transfer,
+                    str(source),
+                    source.plugin.left_by_osprofiler(),
+                    query,
                 )
-            self._take_in(copying, "file", self._reports(options.file), query)
+            self._take_in(transfer, "file", self._reports(options.file), query)
         self.app.stdout.write(
-            f"{copying.traces} traces copied ({copying.notifications}"
-            f" notifications), {copying.there} were there,"
-            f" {copying.refused} notifications set aside\n"
+            f"{transfer.traces} traces copied ({transfer.notifications}"
+            f" notifications), {transfer.there} were there,"
+            f" {transfer.refused} notifications set aside\n"
         )
-        return 1 if copying.refused or self._unreadable else 0
+        return 1 if transfer.refused or self._unreadable else 0
 
     def _take_in(
         self,
-        copying: Copying,
+        transfer: Transfer,
         name: str,
         traces: Iterable[tuple[str, list[object]]],
         query: TraceQuery,
     ) -> None:
+        # Imported here, for the patterns that it needs take long to compile.
+        from profiler_bridge import masking
+
         # As the daemon does with what comes from the bus.
         self.conf.register_opts(masking.OPTS, masking.GROUP)
-        masker = Masker.from_conf(self.conf)
+        masker = masking.Masker.from_conf(self.conf)
         decode = masker.decode if masker else Notification.from_payload
-        self._follow(copying, copying.take_in(name, traces, query, decode))
+        self._follow(transfer, transfer.take_in(name, traces, query, decode))
 
-    def _follow(self, copying: Copying, steps: Iterator[None]) -> None:
+    def _follow(self, transfer: Transfer, steps: Iterator[None]) -> None:
         """Copy; count on a terminal meanwhile."""
         terminal = self.app.stderr.isatty()
         for _ in steps:
             if terminal:
                 self.app.stderr.write(
-                    f"\r{copying.traces} traces copied,"
-                    f" {copying.there} were there "
+                    f"\r{transfer.traces} traces copied,"
+                    f" {transfer.there} were there "
                 )
                 self.app.stderr.flush()
         if terminal:
-            self.app.stderr.write("\r\x1b[K")
+            self.app.stderr.write(CLEARED)
 
     def _reports(
         self, names: Iterable[str]
@@ -138,12 +135,12 @@ class Copy(BridgeCommand):
             except (OSError, exceptions.InvalidNotification) as error:
                 self._unreadable += 1
                 problem = getattr(error, "strerror", None) or error
-                self._say(f"{name}: {problem}")
+                self._report_problem(f"{name}: {problem}")
             except UnicodeDecodeError:
                 self._unreadable += 1
-                self._say(f"{name}: this is no report of a trace")
+                self._report_problem(f"{name}: this is no report of a trace")
             else:
                 yield name, payloads
 
-    def _say(self, problem: str) -> None:
+    def _report_problem(self, problem: str) -> None:
         self.app.stderr.write(f"{printable(problem)}\n")

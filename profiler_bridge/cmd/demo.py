@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """profiler-bridge-demo: the whole way of a trace, on one machine, no servers.
 
@@ -27,13 +17,9 @@ from pathlib import Path
 
 from oslo_config import cfg
 
-from profiler_bridge import (
-    config,
-    exceptions,
-    listener,
-    service,
-    storage,
-)
+from profiler_bridge import config, exceptions, storage
+from profiler_bridge.bus.transport import get_transport
+from profiler_bridge.daemon.worker import Bridge
 from profiler_bridge.query import TraceQuery
 
 CONFIG = """\
@@ -87,19 +73,20 @@ def run(directory: Path) -> int:
         CONFIG.format(database=database, directory=directory)
     )
     conf = config.prepare([f"--config-file={config_file}"], *config.modules())
-    transport = listener.get_transport(conf)
+    transport = get_transport(conf)
     [traces] = storage.get_storages(conf)
 
     traces.prepare()
     print("Starting the bridge: bus fake://, storage SQLite.")
-    bridge = service.Bridge(conf, transport, traces)
+    bridge = Bridge(conf, transport, traces)
     bridge.start()
     print("Profiling two requests with osprofiler.\n")
     base_ids = _profile_requests(conf)
     end = time.monotonic() + _WAIT
     while time.monotonic() < end:
         stored = traces.list_traces(TraceQuery())
-        if {each.base_id for each in stored if each.complete} >= {*base_ids}:
+        complete = {trace.base_id for trace in stored if trace.complete}
+        if complete >= {*base_ids}:
             break
         time.sleep(0.1)
     bridge.stop()

@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """profiler-bridge-manage send."""
 
@@ -23,24 +13,27 @@ import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from profiler_bridge import config, exceptions
 from profiler_bridge.cmd.app import BridgeCommand
 from profiler_bridge.notification import Notification, points
-from profiler_bridge.report.text import printable
+from profiler_bridge.text import printable
+
+if TYPE_CHECKING:
+    from profiler_bridge.sender.notifier import BufferedNotifier
 
 # So many bytes of points may wait for the broker to confirm them.
-_IN_HAND = 10_000_000
+_UNCONFIRMED_BYTES = 10_000_000
 NOT_TAKEN = 2
 
 
 class Send(BridgeCommand):
     """Put points on the bus: for tests, replays, other languages' programs
 
-    The bus is that of the configuration file. The exit code is 0 when the
-    broker has every point, 1 when there were lines that are none, 2 when the
-    bus does not take them.
+    The bus is that of the configuration file, of several the first. The exit
+    code is 0 when the broker has every point, 1 when there were lines that are
+    none, 2 when the bus does not take them.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -63,10 +56,10 @@ class Send(BridgeCommand):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
-        # What they have to say of the bus is said here, in one line.
+        # Errors of the bus are reported here, in one line.
         for name in (
             *("oslo.messaging", "oslo_messaging", "oslo_service"),
-            "profiler_bridge.notifier",
+            "profiler_bridge.sender",
         ):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self._timeout = parsed_args.timeout
@@ -82,72 +75,83 @@ class Send(BridgeCommand):
         return code or (1 if self._bad else 0)
 
     def _send(self, lines: Iterable[bytes]) -> None:
-        # Imported here, for few commands need the bus.
-        from profiler_bridge import listener, notifier, queue
+        # Imported here, as few commands need the bus.
+        from profiler_bridge.bus import broker
+        from profiler_bridge.bus.transport import get_transport
+        from profiler_bridge.sender import ending
+        from profiler_bridge.sender.notifier import (
+            LARGEST_POINT,
+            TOPIC,
+            BufferedNotifier,
+        )
 
         conf = config.prepare(
             [f"--config-file={path}" for path in self.app.options.config_file],
             *config.modules(),
         )
-        transport = listener.get_transport(conf)
+        transport = get_transport(conf)
         try:
-            found = queue.inspect(transport, notifier.TOPIC)
+            queue = broker.inspect(transport, TOPIC, rights=False)
         finally:
             transport.cleanup()
-        if found is not None and not found.usable:
-            raise exceptions.BusUnavailable(found.problem)
-        one = notifier.BufferedNotifier(
-            partial(listener.get_transport, conf),
+        if queue is not None and not queue.usable:
+            raise exceptions.BusUnavailable(queue.problem)
+        notifier = BufferedNotifier(
+            partial(get_transport, conf),
             socket.gethostname(),
             None,
             None,
-            buffer_size=_IN_HAND,
+            buffer_size=_UNCONFIRMED_BYTES,
+            on_start=ending.watch_signals,
         )
+        ending.call_at_end(notifier.flush)
         waiting = size = 0
         for number, line in enumerate(lines, 1):
             for point in self._points(number, line):
                 length = len(json.dumps(point))
-                if length > notifier.LARGEST_POINT:
-                    self._complain(number, "a point has more than 15 MB")
+                if length > LARGEST_POINT:
+                    self._report(number, "a point has more than 15 MB")
                     continue
-                one.notify(point)
+                notifier.notify(point)
                 waiting += 1
                 size += length
-            if size > _IN_HAND:
-                self._wait(one, waiting)
+            if size > _UNCONFIRMED_BYTES:
+                self._wait_for_broker(notifier, waiting)
                 waiting = size = 0
-        self._wait(one, waiting)
-        one.stop()
+        self._wait_for_broker(notifier, waiting)
+        notifier.stop()
 
-    def _wait(self, notifier: Any, points: int) -> None:
+    def _wait_for_broker(
+        self, notifier: BufferedNotifier, points: int
+    ) -> None:
         if not notifier.flush(self._timeout):
             notifier.stop(0)
             raise exceptions.BusUnavailable(
                 f"the bus did not take points within {self._timeout:g} s; all"
-                " may be sent again, for none is stored twice"
+                " may be sent again, as none is stored twice"
             )
         self._sent += points
 
     def _points(self, number: int, line: bytes) -> Iterator[dict[str, Any]]:
-        """The good points of a line; says what is wrong with the others."""
+        """Yield a line's good points, and report what is wrong with others."""
         if not line.strip():
             return
         try:
-            found = json.loads(line)
+            content = json.loads(line)
         except (ValueError, RecursionError) as error:
-            self._complain(number, f"is no JSON: {error}")
+            self._report(number, f"is no JSON: {error}")
             return
-        if isinstance(found, dict) and "base_id" not in found:
-            found = found.get("payload", found)
-        for each in points(found):
+        if isinstance(content, dict) and "base_id" not in content:
+            content = content.get("payload", content)
+        for payload in points(content):
             try:
-                point = dict(Notification.from_payload(each).payload)
+                point = dict(Notification.from_payload(payload).payload)
             except exceptions.InvalidNotification as error:
-                self._complain(number, str(error))
+                self._report(number, str(error))
             else:
                 yield point
 
-    def _complain(self, number: int, problem: str) -> None:
+    def _report(self, number: int, problem: str) -> None:
         self._bad += 1
         self.app.stderr.write(f"line {number}: {printable(problem)}\n")
 

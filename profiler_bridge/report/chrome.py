@@ -1,14 +1,5 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
+
 """A trace as Chrome's trace events, which Perfetto opens.
 
 The Trace Event Format:
@@ -19,13 +10,14 @@ https://perfetto.dev/docs/getting-started/other-formats
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from itertools import count
 from typing import Any
 
 from profiler_bridge.notification import format_timestamp
 from profiler_bridge.report import spans
-from profiler_bridge.report.spans import Bar
+from profiler_bridge.report.heading import Heading
+from profiler_bridge.report.lanes import Bar, lay_out
 from profiler_bridge.trace import Trace
 
 _MAX_NAME = 100
@@ -34,33 +26,36 @@ _MAX_LEVELS = 512
 
 
 def render(trace: Trace) -> Iterator[str]:
-    """Give an event a line: a process a place, and a thread a lane of it.
+    """Give one event a line.
 
-    Times count from the trace's first notification. An unfinished span begins
-    and does not end, which viewers draw as such, to the end of the trace.
+    Each place is a process, and each of its lanes a thread. Times count from
+    the trace's first notification. An unfinished span begins and does not
+    end: viewers draw it to the end of the trace.
     """
+    heading = Heading.of(trace)
     other = {
         "base_id": trace.base_id,
+        "title": heading.title,
         "started": f"{format_timestamp(trace.started)} UTC",
-        "verdict": str(trace.verdict),
+        "verdict": str(heading),
     }
     yield '{"traceEvents":[\n'
-    yield from spans.items(_events(trace))
+    yield from spans.items(_events(trace, heading.late))
     yield f'\n],"displayTimeUnit":"ms","otherData":{spans.encode(other)}}}\n'
 
 
-def _events(trace: Trace) -> Iterator[dict[str, Any]]:
+def _events(trace: Trace, late: Set[str]) -> Iterator[dict[str, Any]]:
     started = trace.started
     # One count for both: Perfetto names threads by their number alone.
     numbers = count(1)
-    for place, lanes in spans.lanes(trace, _MAX_LEVELS).items():
+    for place, lanes in lay_out(trace, _MAX_LEVELS).items():
         pid = next(numbers)
         yield _name("process_name", pid, pid, str(place))
         for number, lane in enumerate(lanes, start=1):
             tid = next(numbers)
             yield _name("thread_name", pid, tid, f"lane {number}")
             for bar in lane:
-                yield _event(bar, started) | {"pid": pid, "tid": tid}
+                yield _event(bar, started, late) | {"pid": pid, "tid": tid}
 
 
 def _name(what: str, pid: int, tid: int, name: str) -> dict[str, Any]:
@@ -73,14 +68,14 @@ def _name(what: str, pid: int, tid: int, name: str) -> dict[str, Any]:
     }
 
 
-def _event(bar: Bar, started: int) -> dict[str, Any]:
+def _event(bar: Bar, started: int, late: Set[str]) -> dict[str, Any]:
     span = bar.span
     event: dict[str, Any] = {
         "ph": "B" if span.stop is None else "X",
         "name": spans.label(span)[:_MAX_NAME],
         "cat": spans.kind(span),
         "ts": bar.start - started,
-        "args": spans.attributes(span),
+        "args": spans.attributes(span, late),
     }
     if span.stop is not None:
         event["dur"] = bar.end - bar.start

@@ -1,14 +1,5 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
+
 """A trace as a graph for Graphviz, like ``osprofiler trace show --dot``.
 
 The language: https://graphviz.org/doc/info/lang.html; what a label may hold:
@@ -17,10 +8,12 @@ https://graphviz.org/docs/attr-types/escString/
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
-from profiler_bridge.report.spans import error
-from profiler_bridge.report.text import milliseconds, printable
+from profiler_bridge.report.heading import Heading
+from profiler_bridge.report.spans import detail, error, label
+from profiler_bridge.report.text import cut, duration
+from profiler_bridge.text import printable
 from profiler_bridge.trace import Span, Trace
 
 _MAX_NAME = 60
@@ -28,20 +21,25 @@ _MAX_LINE = 100
 
 
 def render(trace: Trace) -> Iterator[str]:
-    """Give a line a span and a line from its parent to it.
+    """Give a line for each node and each edge.
 
-    Red is an error, a dashed line a span whose start or stop is missing.
+    A span is a node, with an edge from its parent. One that failed is red;
+    one whose start or stop is missing has a dashed border, and one that is
+    late a dotted one.
     """
-    total = milliseconds(trace.finished - trace.started)
-    yield f"digraph {_quoted(trace.base_id)} {{\n"
-    yield (
-        f"  graph [label={_quoted(f'{trace.base_id} - {total} ms')},"
-        " labelloc=t]\n"
-        "  node [shape=box]\n"
+    heading = Heading.of(trace)
+    about = _quoted(
+        f"{heading.title} - {heading.took}",
+        trace.base_id,
+        heading.verdict,
+        *heading.remarks,
     )
+    yield f"digraph {_quoted(trace.base_id)} {{\n"
+    yield (f"  graph [label={about}, labelloc=t]\n  node [shape=box]\n")
     above: list[int] = []
     for number, (depth, span) in enumerate(trace.walk()):
-        yield f"  n{number} [label={_label(span)}{_style(span)}]\n"
+        style = _style(span, heading.late)
+        yield f"  n{number} [label={_label(span)}{style}]\n"
         if depth:
             yield f"  n{above[depth - 1]} -> n{number}\n"
         del above[depth:]
@@ -50,29 +48,31 @@ def render(trace: Trace) -> Iterator[str]:
 
 
 def _label(span: Span) -> str:
-    service = span.first.service
-    name = f"{service}:{span.name}" if service else span.name
     if span.duration is not None:
-        took = f"{milliseconds(span.duration)} ms"
+        took = duration(span.duration)
     else:
         took = "unfinished" if span.stop is None else "no start"
-    lines = [f"{name[:_MAX_NAME]} - {took}"]
-    if did := span.first.describe():
-        lines.append(did)
-    if failed := error(span):
-        lines.append(f"! {failed}")
+    lines = [f"{cut(label(span), _MAX_NAME)} - {took}"]
+    if left_out := detail(span):
+        lines.append(left_out)
+    if service := span.first.qualified_service:
+        lines.append(service)
+    if failure := error(span):
+        lines.append(f"! {failure}")
     return _quoted(*lines)
 
 
-def _style(span: Span) -> str:
-    style = "" if span.start and span.stop else ", style=dashed"
+def _style(span: Span, late: Set[str]) -> str:
+    style = ", style=dotted" if span.trace_id in late else ""
+    if span.start is None or span.stop is None:
+        style = ", style=dashed"
     return style if span.exception is None else f"{style}, color=red"
 
 
 def _quoted(*lines: str) -> str:
-    """A label of these lines, whatever they hold.
+    """A label of these lines, whatever is in them.
 
-    In quotes, markup means nothing, but backslashes and entities do.
+    Within quotes Graphviz reads backslashes and entities, but no markup.
     """
     return '"' + r"\n".join(map(_escaped, lines)) + '"'
 

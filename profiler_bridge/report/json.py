@@ -1,20 +1,11 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """A trace as osprofiler's JSON, one node a line."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +18,7 @@ from profiler_bridge.trace import Trace
 def render(trace: Trace) -> Iterator[str]:
     """Give the report's JSON in pieces.
 
-    Nesting is done here and not by the json module, whose recursion ends
+    Spans are nested here and not by the json module, whose recursion ends
     some 300 spans deep.
     """
     dictionary = report(trace)
@@ -37,14 +28,12 @@ def render(trace: Trace) -> Iterator[str]:
 
 
 def read(text: str) -> Trace:
-    """Make the trace of a report again, ours or osprofiler's.
+    """Read the trace back from a report, ours or osprofiler's.
 
     :raises InvalidNotification: it is no such report
     """
-    notifications = [
-        Notification.from_payload(each) for each in payloads(text)
-    ]
-    base_ids = {each.base_id for each in notifications}
+    notifications = [*map(Notification.from_payload, payloads(text))]
+    base_ids = {notification.base_id for notification in notifications}
     if len(base_ids) != 1:
         raise exceptions.InvalidNotification(
             exceptions.Reason.NOT_AN_OBJECT, "this is no report of one trace"
@@ -53,18 +42,19 @@ def read(text: str) -> Trace:
 
 
 def payloads(text: str) -> list[object]:
-    """What a report was made of, in no order; not validated.
+    """The payloads that a report was made of.
 
+    :returns: not validated, and in no order; empty for a report without spans
     :raises InvalidNotification: it is no such report
     """
     try:
         nodes = json.loads(text)["children"]
-        found: list[object] = []
+        raw_payloads: list[object] = []
         waiting = list(nodes)
         while waiting:
             node = waiting.pop()
             waiting.extend(node["children"])
-            found.extend(
+            raw_payloads.extend(
                 value
                 for key, value in node["info"].items()
                 if key.startswith("meta.raw_payload.")
@@ -77,13 +67,36 @@ def payloads(text: str) -> list[object]:
         raise exceptions.InvalidNotification(
             exceptions.Reason.NOT_ENCODABLE, "the report is nested too deep"
         ) from None
-    return found
+    return raw_payloads
+
+
+_encode_finite = json.JSONEncoder(
+    separators=(",", ":"), allow_nan=False
+).encode
+
+
+def _encode(fields: dict[str, Any]) -> str:
+    try:
+        return _encode_finite(fields)
+    except ValueError:
+        return _encode_finite(_finite(fields))
+
+
+def _finite(value: Any) -> Any:
+    """The value with NaN and the infinities, which JSON lacks, as texts."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(value)
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return value
 
 
 def _object_with_children(
     fields: dict[str, Any], children: list[dict[str, Any]]
 ) -> Iterator[str]:
-    yield f'{json.dumps(fields)[:-1]}, "children": ['
+    yield f'{_encode(fields)[:-1]},"children":['
     waiting = [iter(children)]
     separator = "\n"
     while waiting:
@@ -93,7 +106,7 @@ def _object_with_children(
             yield "]}"
             separator = ",\n"
             continue
-        below = node.pop("children")
-        yield f'{separator}{json.dumps(node)[:-1]}, "children": ['
-        waiting.append(iter(below))
+        grandchildren = node.pop("children")
+        yield f'{separator}{_encode(node)[:-1]},"children":['
+        waiting.append(iter(grandchildren))
         separator = "\n"

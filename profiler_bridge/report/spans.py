@@ -1,40 +1,32 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
-"""What the formats for other tools share: ids, kinds, attributes, lanes."""
+# SPDX-License-Identifier: Apache-2.0
+
+"""What the formats for other tools share: ids, kinds, attributes."""
 
 from __future__ import annotations
 
-import heapq
 import json
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Set
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from profiler_bridge.report.text import printable
+from profiler_bridge import operation
+from profiler_bridge.notification import Notification
+from profiler_bridge.report.text import shortened
+from profiler_bridge.text import printable
 from profiler_bridge.trace import Span, Trace
 
-# A reader that knows JavaScript's numbers alone gets all digits of these.
+# A reader whose numbers are JavaScript's gets all digits up to here.
 _MAX_INTEGER = 2**53
 
-_KIND_BY_SECTION = {"request": "wsgi", "requests": "http", "db": "db"}
-_KIND_BY_NAME = {
-    "wsgi": "wsgi",
-    "rpc": "rpc",
-    "db": "db",
-    "http": "http",
-    "https": "http",
-}
+_LONGEST_CLASS = 255
+_MOST_DESCRIBED = 4000
+
+# OTLP is the longest of the formats. What it has around an attribute's key and
+# value, and about what it has of a span beside attributes; in bytes.
+_AROUND_ATTRIBUTE = len('{"key":"","value":{"stringValue":""}},')
+_BESIDE_ATTRIBUTES = 400
+
+_Value = str | int | bool
 
 # https://opentelemetry.io/docs/specs/semconv/registry/attributes/
 _CONVENTIONS = {
@@ -54,10 +46,11 @@ _CONVENTIONS = {
 }
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_encode_any = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def encode(value: object) -> str:
-    """JSON in ASCII, for what is nested no deeper than a format itself."""
+    """JSON in ASCII of a value that is not nested deeper than a format is."""
     return _encode(value)
 
 
@@ -84,7 +77,11 @@ def text(value: object) -> str:
 
 
 class Place(NamedTuple):
-    """Where a span ran; what is not known is empty."""
+    """Where a span ran, as its notifications say; empty what is not known.
+
+    The texts are made printable only when they are shown, because a span's
+    place is compared with that of each of its children.
+    """
 
     project: str
     service: str
@@ -92,50 +89,39 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         where = ":".join(filter(None, (self.project, self.service)))
-        found = f"{where}@{self.host}" if self.host else where
-        return printable(found or "unknown")
+        if self.host:
+            where = f"{where}@{self.host}"
+        return printable(where or "unknown")
 
     @property
     def service_name(self) -> str:
-        """One name for both, as osprofiler's otlp:// and jaeger:// say it."""
-        return "-".join(filter(None, (self.project, self.service)))
+        """Both in one, as osprofiler's otlp:// and jaeger:// have it."""
+        return text("-".join(filter(None, (self.project, self.service))))
 
 
 def place(span: Span) -> Place:
     first = span.first
-    return Place(
-        text(first.project or ""),
-        text(first.service or ""),
-        text(first.host or ""),
-    )
+    return Place(first.project or "", first.service or "", first.host or "")
 
 
 def kind(span: Span) -> str:
-    """What a span did: ``wsgi``, ``rpc``, ``db``, ``http`` or ``other``.
-
-    ``http`` is a request that the service sent, ``wsgi`` one it answered.
-    """
-    infos = [each.info for each in (span.start, span.stop) if each]
-    for section, found in _KIND_BY_SECTION.items():
-        if any(isinstance(info.get(section), dict) for info in infos):
-            return found
-    # "db" is osprofiler's own example; services say "neutron.db" as well.
-    return _KIND_BY_NAME.get(span.name.rpartition(".")[2], "other")
+    """How a span is measured; see :func:`profiler_bridge.operation.kind`."""
+    return operation.kind(span.first)
 
 
 def role(span: Span, parent: Span | None) -> str | None:
     """Whether a span is the ``SERVER`` or the ``CLIENT`` of a call, or none.
 
-    Both ends of an RPC have the same name in osprofiler. The end that answers
-    is the one whose parent ran elsewhere; the end that asks, the one whose
-    child did.
+    Both ends of an RPC have the same name in osprofiler. The one that answers
+    is known by a parent that ran elsewhere, the one that asks by a child that
+    did.
     """
-    what = kind(span)
-    if what == "wsgi":
+    span_kind = kind(span)
+    if span_kind == "wsgi":
         return "SERVER"
-    if what in ("db", "http"):
+    if span_kind in ("db", "http"):
         return "CLIENT"
-    if what == "rpc":
+    if span_kind == "rpc":
         here = place(span)
         if parent is not None and place(parent) != here:
             return "SERVER"
@@ -145,8 +131,38 @@ def role(span: Span, parent: Span | None) -> str | None:
 
 
 def label(span: Span) -> str:
-    """The operation and what it did, for a person."""
-    return printable(f"{span.name} {span.first.describe()}".strip())
+    """What a span did, for a person and to sum by."""
+    return operation.operation(span.first)
+
+
+def detail(span: Span) -> str:
+    """What the operation leaves out: a condition, a path's ids, a module.
+
+    :returns: on one line, and not made printable; empty where the operation
+        says it all
+    """
+    # Cut before it is searched, which takes time in proportion to it.
+    described = span.first.describe()[:_MOST_DESCRIBED]
+    did = label(span)
+    if described == did:
+        return ""
+    return _beside_tables(did, described) if kind(span) == "db" else described
+
+
+# With which word it goes on behind the tables.
+_BEHIND_TABLES = {"UPDATE": " SET ", "INSERT": " VALUES "}
+
+
+def _beside_tables(did: str, sql: str) -> str:
+    """Of SQL what stands behind its verb and its tables."""
+    verb = did.partition(" ")[0]
+    begin = sql.find(_BEHIND_TABLES.get(verb, " WHERE "))
+    if begin < 0 and sql.startswith(f"{did} "):
+        begin = len(did)
+    if begin >= 0:
+        return f"…{sql[begin:]}"
+    # What is selected is long, and says less than from where.
+    return "" if verb == "SELECT" and verb != did else sql
 
 
 def error(span: Span) -> str | None:
@@ -154,7 +170,16 @@ def error(span: Span) -> str | None:
     if span.exception is None:
         return None
     message = error_message(span)
-    return text(span.exception) + (f": {message}" if message else "")
+    return error_type(span) + (f": {message}" if message else "")
+
+
+def error_type(span: Span) -> str:
+    """The class of the exception that ended a span; empty for none.
+
+    Names of classes are short. A longer text is cut, because formats repeat
+    it; :func:`attributes` has all of it.
+    """
+    return shortened(text(span.exception or ""), _LONGEST_CLASS)
 
 
 def error_message(span: Span) -> str:
@@ -163,69 +188,105 @@ def error_message(span: Span) -> str:
 
 
 def ended(span: Span, finished: int) -> int:
-    """When a span ends in a format that must know, in microseconds.
+    """When a span ends in a format that must know; in microseconds.
 
     :param finished: the trace's last notification, where an unfinished span
-        ends. No span ends before it started, even if clocks say so.
+        ends
+    :returns: never before its start, even if clocks disagree
     """
     stop = finished if span.stop is None else span.stop.timestamp
     return max(stop, span.started)
 
 
-def attributes(span: Span) -> dict[str, str | int | bool]:
-    """All that osprofiler tells of a span, under OpenTelemetry's names.
+def attributes(span: Span, late: Set[str]) -> dict[str, _Value]:
+    """All that osprofiler says of a span, under OpenTelemetry's names.
 
-    What has no name there begins with ``osprofiler.``; what is missing from
-    the span, or wrong with it, with ``profiler_bridge.``.
+    What OpenTelemetry has no name for begins with ``osprofiler.``; what is
+    missing from the span, or wrong with it, with ``profiler_bridge.``. Where
+    that would be more than twice as long as the notifications, as with 10,000
+    short parameters, ``osprofiler.start`` and ``osprofiler.stop`` have the
+    infos as JSON instead.
+
+    :param late: the spans that are, by trace_id
     """
-    found: dict[str, str | int | bool] = {}
-    for each in (span.start, span.stop):
-        for section, fields in ({} if each is None else each.info).items():
+    ends = [end for end in (span.start, span.stop) if end is not None]
+    values: dict[str, _Value] = {}
+    room = 2 * sum(len(end.text) for end in ends) - _BESIDE_ATTRIBUTES
+    room -= _size("osprofiler.name", span.name)
+    for name, value in _named(ends):
+        values[name] = value
+        room -= _size(name, value)
+        if room < 0:
+            values = {
+                f"osprofiler.{end.phase}": text(_encode_any(end.info))
+                for end in ends
+            }
+            break
+    if span.name != label(span):
+        values["osprofiler.name"] = text(span.name)
+    values["osprofiler.trace_id"] = span.trace_id
+    values["osprofiler.parent_id"] = span.parent_id
+    if span.exception is not None:
+        values["error.type"] = text(span.exception)
+    if span.stop is None:
+        values["profiler_bridge.unfinished"] = True
+    if span.start is None:
+        values["profiler_bridge.headless"] = True
+    if span.trace_id in late:
+        values["profiler_bridge.late"] = True
+    if span.duration is not None and span.duration < 0:
+        values["profiler_bridge.duration_us"] = span.duration
+    return values
+
+
+def _named(ends: Iterable[Notification]) -> Iterator[tuple[str, _Value]]:
+    """The values of infos with their attributes' names; later ones count."""
+    for end in ends:
+        for section, fields in end.info.items():
             if section in ("host", "etype", "message"):
                 continue
             if not isinstance(fields, dict):
-                found[text(f"osprofiler.{section}")] = _value(fields)
+                yield text(f"osprofiler.{section}"), _value(fields)
                 continue
             for key, value in fields.items():
                 if (section, key) == ("db", "params"):
-                    found.update(_parameters(value))
+                    yield from _parameters(value)
                 elif value is not None and value != "":
                     name = _CONVENTIONS.get(
                         (section, key), f"osprofiler.{section}.{key}"
                     )
-                    found[text(name)] = _value(value)
-    found["osprofiler.trace_id"] = span.trace_id
-    found["osprofiler.parent_id"] = span.parent_id
-    if span.exception is not None:
-        found["error.type"] = text(span.exception)
-    if span.stop is None:
-        found["profiler_bridge.unfinished"] = True
-    if span.start is None:
-        found["profiler_bridge.headless"] = True
-    if span.duration is not None and span.duration < 0:
-        found["profiler_bridge.duration_us"] = span.duration
-    return found
+                    yield text(name), _value(value)
 
 
-def _value(value: object) -> str | int | bool:
+def _size(name: str, value: _Value) -> int:
+    """About how many bytes an attribute takes in OTLP, at most."""
+    # A character beyond ASCII is up to 12 bytes of JSON, a control 6.
+    plain = name.isascii() and name.isprintable()
+    return (
+        len(name) * (1 if plain else 12)
+        + (len(value) if isinstance(value, str) else 8)
+        + _AROUND_ATTRIBUTE
+    )
+
+
+def _value(value: object) -> _Value:
     if isinstance(value, int) and abs(value) <= _MAX_INTEGER:
         return value
     return text(value)
 
 
-def _parameters(params: Any) -> dict[str, str]:
-    """Those of one statement each by its name; those of many in one piece."""
+def _parameters(params: Any) -> Iterator[tuple[str, str]]:
+    """A statement's parameters one by one, or all executions' in one piece."""
     named = params if isinstance(params, dict) else None
     if isinstance(params, list | tuple):
         named = dict(enumerate(params))
     if named is None or any(
         isinstance(value, dict | list | tuple) for value in named.values()
     ):
-        return {"osprofiler.db.params": text(params)}
-    return {
-        text(f"db.query.parameter.{key}"): text(value)
-        for key, value in named.items()
-    }
+        yield "osprofiler.db.params", text(params)
+        return
+    for key, value in named.items():
+        yield text(f"db.query.parameter.{key}"), text(value)
 
 
 def trace_id(trace: Trace) -> str:
@@ -234,11 +295,11 @@ def trace_id(trace: Trace) -> str:
 
 
 class Identified(NamedTuple):
-    """A span with 64 bits, as 16 hexadecimal digits, for each of its UUIDs.
+    """A span with ids of 64 bits, as 16 hexadecimal digits.
 
     :param parent: None for a root and for an orphan
-    :param parent_id: None for a root; an orphan names the parent that it
-        would have, so that a reader sees that one is missing
+    :param parent_id: None for a root. An orphan has the id of the parent that
+        is not there, so that a reader sees that one is missing.
     """
 
     span: Span
@@ -250,10 +311,10 @@ class Identified(NamedTuple):
 def identified(trace: Trace) -> Iterator[Identified]:
     """Every span, earliest first, with short ids that are unique in it.
 
-    An id is the last 64 bits of the UUID, as osprofiler's own otlp:// and
-    jaeger:// drivers take them: what they sent and what is exported here is
-    the same span. Should two be equal, the later one is hashed until it is
-    free.
+    An id is the last 64 bits of the UUID, as in osprofiler's own drivers
+    otlp:// and jaeger://: what these sent and what is exported here is the
+    same span. Should two be equal, the later one is hashed until it is
+    unique.
     """
     parents = {
         child.trace_id: span for span in trace.spans for child in span.children
@@ -285,104 +346,3 @@ def _short_ids(uuids: Iterable[str]) -> Mapping[str, str]:
             short = hashed.hexdigest()
         taken[short] = uuid
     return {uuid: short for short, uuid in taken.items()}
-
-
-class Bar(NamedTuple):
-    """A span in its lane, from one microsecond to another.
-
-    :param depth: the number of bars of the lane that it lies on
-    """
-
-    span: Span
-    start: int
-    end: int
-    depth: int
-
-
-@dataclass(slots=True)
-class _Lane:
-    bars: list[Bar] = field(default_factory=list)
-    open: list[Bar] = field(default_factory=list)
-
-    def has_room(self, parent: Span, start: int, end: int) -> bool:
-        """Whether a child lies within its parent, on nothing but that."""
-        while (
-            self.open
-            and self.open[-1].span is not parent
-            and self.open[-1].end <= start
-        ):
-            self.open.pop()
-        return (
-            bool(self.open)
-            and self.open[-1].span is parent
-            and self.open[-1].end >= end
-        )
-
-    def add(self, span: Span, start: int, end: int) -> None:
-        bar = Bar(span, start, end, len(self.open))
-        self.bars.append(bar)
-        self.open.append(bar)
-
-
-@dataclass(slots=True)
-class _Lanes:
-    """The lanes of one place; the numbers of those free, and of the others
-    with the time until when they are not."""
-
-    lanes: list[_Lane] = field(default_factory=list)
-    free: list[int] = field(default_factory=list)
-    busy: list[tuple[int, int]] = field(default_factory=list)
-
-    def take(self, start: int, end: int) -> _Lane:
-        """The first lane in which nothing runs any more."""
-        while self.busy and self.busy[0][0] <= start:
-            heapq.heappush(self.free, heapq.heappop(self.busy)[1])
-        if self.free:
-            number = heapq.heappop(self.free)
-            self.lanes[number].open.clear()
-        else:
-            number = len(self.lanes)
-            self.lanes.append(_Lane())
-        heapq.heappush(self.busy, (end, number))
-        return self.lanes[number]
-
-
-def lanes(
-    trace: Trace, levels: int = sys.maxsize
-) -> dict[Place, list[list[Bar]]]:
-    """Lay spans out where bars may nest, but not overlap, place by place.
-
-    A span lies on its parent if that ran in the same place and lasted as
-    long; else it begins a lane of its own, or one that has become free. So
-    what lies on a bar is always its child, and siblings at the same time,
-    children that outlive their parent, and those that clocks put before it,
-    lie side by side. Bars of a lane are in the order in which they begin.
-
-    :param levels: how many bars may lie on one another
-    """
-    finished = trace.finished
-    parents = {
-        child.trace_id: span for span in trace.spans for child in span.children
-    }
-    found: dict[Place, _Lanes] = {}
-    lane_of: dict[str, _Lane] = {}
-    # Stable: of those that begin together, parents come first.
-    for _, span in sorted(trace.walk(), key=lambda item: item[1].started):
-        here = place(span)
-        start, end = span.started, ended(span, finished)
-        parent = parents.get(span.trace_id)
-        lane = lane_of.get(span.parent_id)
-        if (
-            parent is None
-            or lane is None
-            or place(parent) != here
-            or not lane.has_room(parent, start, end)
-            or len(lane.open) >= levels
-        ):
-            lane = found.setdefault(here, _Lanes()).take(start, end)
-        lane.add(span, start, end)
-        lane_of[span.trace_id] = lane
-    return {
-        here: [lane.bars for lane in taken.lanes]
-        for here, taken in found.items()
-    }

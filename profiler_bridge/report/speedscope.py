@@ -1,14 +1,5 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
+
 """A trace for https://www.speedscope.app.
 
 The format, of which this is the evented kind:
@@ -18,35 +9,39 @@ https://www.speedscope.app/file-format-schema.json
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 from profiler_bridge.report import spans
-from profiler_bridge.report.spans import Bar, Place
-from profiler_bridge.report.text import printable
+from profiler_bridge.report.heading import Heading
+from profiler_bridge.report.lanes import Bar, lay_out
+from profiler_bridge.report.spans import Place
+from profiler_bridge.text import printable
 from profiler_bridge.trace import Span, Trace
 
 _Frames = dict[tuple[str, str], int]
 
 
 def render(trace: Trace) -> Iterator[str]:
-    """Give an event a line: a profile a lane, and a frame an operation.
+    """Give one event a line.
 
-    Times count from the trace's first notification. Spans that did the same
-    in the same place share a frame, so that speedscope adds them up.
+    Each lane is a profile, and each operation a frame: spans that did the
+    same in the same place share it, so that speedscope adds them up. Times
+    count from the trace's first notification.
     """
     started = trace.started
     took = trace.finished - started
+    heading = Heading.of(trace)
     about = {
         "$schema": "https://www.speedscope.app/file-format-schema.json",
         "exporter": "profiler_bridge",
-        "name": f"{trace.base_id}: {trace.verdict}",
+        "name": f"{heading.title}, {trace.base_id}: {heading}",
         "activeProfileIndex": 0,
     }
     frames: _Frames = {}
     yield f'{spans.encode(about)[:-1]},"profiles":['
     between = "\n"
-    for place, lanes in spans.lanes(trace).items():
+    for place, lanes in lay_out(trace).items():
         for number, lane in enumerate(lanes, start=1):
             profile = {
                 "type": "evented",
@@ -56,7 +51,9 @@ def render(trace: Trace) -> Iterator[str]:
                 "endValue": took,
             }
             yield f'{between}{spans.encode(profile)[:-1]},"events":[\n'
-            yield from spans.items(_events(lane, place, started, frames))
+            yield from spans.items(
+                _events(lane, place, started, frames, heading.late)
+            )
             yield "\n]}"
             between = ",\n"
     yield '\n],"shared":{"frames":[\n'
@@ -65,9 +62,13 @@ def render(trace: Trace) -> Iterator[str]:
 
 
 def _events(
-    lane: list[Bar], place: Place, started: int, frames: _Frames
+    lane: list[Bar],
+    place: Place,
+    started: int,
+    frames: _Frames,
+    late: Set[str],
 ) -> Iterator[dict[str, Any]]:
-    # The frames that are open, with the times when they close.
+    # The open frames, each with the time when it closes.
     stack: list[tuple[int, int]] = []
 
     def close(depth: int) -> Iterator[dict[str, Any]]:
@@ -77,18 +78,20 @@ def _events(
 
     for bar in lane:
         yield from close(bar.depth)
-        named = (_frame_name(bar.span), str(place))
+        named = (_frame_name(bar.span, late), str(place))
         frame = frames.setdefault(named, len(frames))
         stack.append((frame, bar.end))
         yield {"type": "O", "frame": frame, "at": bar.start - started}
     yield from close(0)
 
 
-def _frame_name(span: Span) -> str:
+def _frame_name(span: Span, late: Set[str]) -> str:
     name = spans.label(span)
     if span.stop is None:
         name += " (unfinished)"
     if span.start is None:
         name += " (no start)"
+    if span.trace_id in late:
+        name += " (late)"
     error = spans.error(span)
     return name if error is None else f"{name} ! {printable(error)}"

@@ -1,227 +1,295 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
-"""Where the time of one trace or of many went. Pure."""
+"""Where the time of one trace or of many went. Pure.
+
+Traces are added one after the other, and nothing of them is kept but sums,
+in memory that does not grow with them.
+"""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable
+import enum
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from profiler_bridge.report import spans as _spans
+from profiler_bridge import statement
+from profiler_bridge.late import late_spans
+from profiler_bridge.notification import Notification, format_timestamp
+from profiler_bridge.operation import kind, operation
+from profiler_bridge.report.quantiles import Distribution
+from profiler_bridge.roots import Roots
 from profiler_bridge.trace import Span, Trace
+
+_OTHERS = "(others)"
+# How many groups there may be, and how many characters their keys may have.
+# A recorded server create has 210 operations; what is beyond this was made up
+# by somebody, or is the paths of an object store.
+_MOST_GROUPS = 10_000
+_MOST_TEXT = 2**24
+
+Key = tuple[str, ...]
+
+
+class By(enum.StrEnum):
+    """What spans are summed up by."""
+
+    OPERATION = "operation"
+    STATEMENT = "statement"
+    SERVICE = "service"
+    HOST = "host"
+    KIND = "kind"
+    ROOT = "root"
 
 
 @dataclass(slots=True)
-class Total:
-    """What spans have in common, summed up; times in microseconds.
+class Group:
+    """The spans of one key, summed up; by root, the traces of one name.
 
-    :param count: spans
-    :param errors: those that ended with an exception
-    :param durations: of those that have both ends
-    :param self_time: in which no child of theirs ran
+    Times are in microseconds.
+
+    :param count: how many there are
+    :param errors: those that ended with an exception; by root, in which a
+        span did
+    :param durations: of those that have both ends; by root, until they were
+        answered
+    :param self_time: in which no child of theirs ran; by root, as durations
+    :param times: of each trace that has such spans, their self time together;
+        by root, as durations
+    :param most: how many there are in the trace that has most of them
+    :param base_id: that trace; by root, the one that took longest
     """
 
     count: int = 0
     errors: int = 0
-    durations: list[int] = field(default_factory=list)
+    durations: Distribution = field(default_factory=Distribution)
     self_time: int = 0
-
-    def add(self, span: Span) -> None:
-        self.count += 1
-        self.errors += span.exception is not None
-        if span.duration is not None:
-            self.durations.append(span.duration)
-            self.self_time += span.self_time or 0
-
-    @property
-    def total(self) -> int:
-        return sum(self.durations)
-
-    @property
-    def mean(self) -> float:
-        """0 where no span has both ends."""
-        return self.total / len(self.durations) if self.durations else 0.0
-
-    def percentile(self, percent: int) -> int:
-        """By the nearest rank; 100 is the longest, 0 where there is none."""
-        ordered = sorted(self.durations)
-        rank = -(-len(ordered) * percent // 100)
-        return ordered[max(rank - 1, 0)] if ordered else 0
-
-
-@dataclass(slots=True)
-class Statement:
-    """A kind of SQL statement: all that are alike without their literals.
-
-    :param count: how often it ran, in all traces
-    :param total: microseconds, in all traces
-    :param most: how often it ran in the trace where it ran most
-    :param base_id: that trace
-    """
-
-    count: int = 0
-    total: int = 0
+    times: Distribution = field(default_factory=Distribution)
     most: int = 0
     base_id: str = ""
+
+    @property
+    def traces(self) -> int:
+        """How many traces have such spans; by root, how many were answered."""
+        return self.times.count
+
+    def add_spans(self, base_id: str, spans: Collection[Span]) -> int:
+        """Add all such spans that a trace has.
+
+        :returns: their self time
+        """
+        # All in one place, because a call for each span takes time.
+        errors = self_time = 0
+        add_duration = self.durations.add
+        for span in spans:
+            start, stop = span.start, span.stop
+            if stop is None:
+                continue
+            info = stop.payload.get("info")
+            if info and "etype" in info and stop.exception is not None:
+                errors += 1
+            if start is not None:
+                duration = stop.timestamp - start.timestamp
+                add_duration(duration)
+                # Most have no children.
+                own = span.self_time if span.children else duration
+                self_time += own or 0
+        self.count += len(spans)
+        self.errors += errors
+        self.self_time += self_time
+        self.times.add(self_time)
+        if len(spans) > self.most:
+            self.most, self.base_id = len(spans), base_id
+        return self_time
+
+    def add_trace(
+        self, base_id: str, answered: int | None, is_failed: bool
+    ) -> None:
+        """Add a trace as a whole.
+
+        :param answered: microseconds; None while it is not
+        """
+        self.count += 1
+        self.errors += is_failed
+        if answered is not None:
+            if not self.durations.count or answered > self.durations.greatest:
+                self.base_id = base_id
+            self.durations.add(answered)
+            self.times.add(answered)
+            self.self_time += answered
 
 
 @dataclass(slots=True)
 class Statistics:
     """Of any number of traces.
 
+    :param by: what their spans are summed up by
+    :param without_late: leave out spans that are not of the trace's request;
+        see :func:`~profiler_bridge.late.late_spans`
     :param traces: how many
-    :param duration: of the traces, as totals are of spans
-    :param operations: by service and name
-    :param kinds: by ``wsgi``, ``rpc``, ``db``, ``http`` and ``other``
-    :param hosts: by host
-    :param statements: by the statement without its literals
+    :param earliest: the least start of a trace, microseconds since 1970;
+        None without any
+    :param latest: the greatest start of a trace, likewise
+    :param late: how many spans were left out
+    :param self_time: of all spans that were not, microseconds; by root, until
+        the traces were answered
+    :param groups: service and operation, service and root, or a single text
+        lead to what has these
     """
 
+    by: By = By.OPERATION
+    without_late: bool = False
     traces: int = 0
-    duration: Total = field(default_factory=Total)
-    operations: dict[tuple[str, str], Total] = field(default_factory=dict)
-    kinds: dict[str, Total] = field(default_factory=dict)
-    hosts: dict[str, Total] = field(default_factory=dict)
-    statements: dict[str, Statement] = field(default_factory=dict)
+    earliest: int | None = None
+    latest: int | None = None
+    late: int = 0
+    self_time: int = 0
+    groups: dict[Key, Group] = field(default_factory=dict)
+    _text: int = 0
 
     def add(self, trace: Trace) -> None:
         self.traces += 1
-        self.duration.count += 1
-        self.duration.durations.append(trace.finished - trace.started)
-        repeats: Counter[str] = Counter()
-        for span in trace.spans:
-            first = span.first
-            operation = (first.service or "", first.name)
-            self.operations.setdefault(operation, Total()).add(span)
-            self.kinds.setdefault(_spans.kind(span), Total()).add(span)
-            self.hosts.setdefault(first.host or "", Total()).add(span)
-            statement = statement_of(span)
-            if statement is not None:
-                alike = without_literals(statement)
-                repeats[alike] += 1
-                known = self.statements.setdefault(alike, Statement())
-                known.count += 1
-                known.total += span.duration or 0
-        for alike, count in repeats.items():
-            known = self.statements[alike]
-            if count > known.most:
-                known.most, known.base_id = count, trace.base_id
+        if not trace.spans:
+            return
+        if self.earliest is None or trace.started < self.earliest:
+            self.earliest = trace.started
+        if self.latest is None or trace.started > self.latest:
+            self.latest = trace.started
+        spans: Collection[Span] = trace.spans
+        if self.without_late:
+            late = late_spans(trace)
+            if late:
+                spans = [span for span in spans if span.trace_id not in late]
+                self.late += len(late)
+        if self.by is By.ROOT:
+            self._add_root(trace, spans)
+        else:
+            self._add_spans(trace.base_id, spans)
 
-    @classmethod
-    def of(cls, traces: Iterable[Trace]) -> Statistics:
-        statistics = cls()
-        for trace in traces:
-            statistics.add(trace)
-        return statistics
+    def _add_spans(self, base_id: str, spans: Iterable[Span]) -> None:
+        sign_of, key_of = _SIGNS[self.by], _KEYS[self.by]
+        alike: dict[object, list[Span]] = {}
+        for span in spans:
+            sign = sign_of(span.start or span.first)
+            known = alike.get(sign)
+            if known is None:
+                alike[sign] = [span]
+            else:
+                known.append(span)
+        within: dict[Key, list[Span]] = {}
+        for some in alike.values():
+            key = key_of(some[0].first)
+            if key is not None:
+                within.setdefault(self._admit(key), []).extend(some)
+        for key, all_of_it in within.items():
+            self.self_time += self.groups[key].add_spans(base_id, all_of_it)
 
+    def _add_root(self, trace: Trace, spans: Iterable[Span]) -> None:
+        roots = Roots()
+        services: dict[str, str | None] = {}
+        unfinished = set()
+        is_failed = False
+        for span in spans:
+            is_failed = is_failed or span.exception is not None
+            if span.parent_id != trace.base_id:
+                continue
+            for end in (span.start, span.stop):
+                if end is not None:
+                    roots.add(end, span.trace_id)
+            if span.start is not None:
+                services.setdefault(
+                    operation(span.start), span.start.qualified_service
+                )
+            if span.stop is None:
+                unfinished.add(span.trace_id)
+        name = roots.name or ""
+        key = self._admit((services.get(name) or "", name))
+        answered = roots.answered(unfinished)
+        self.groups[key].add_trace(trace.base_id, answered, is_failed)
+        self.self_time += answered or 0
 
-def statement_of(span: Span) -> str | None:
-    """The SQL that a span ran; None where it ran none."""
-    db = span.first.info.get("db")
-    statement = db.get("statement") if isinstance(db, dict) else None
-    return statement if isinstance(statement, str) else None
-
-
-# What makes two executions of a statement differ. A quote that is never
-# closed takes the rest.
-_LITERAL = re.compile(
-    r"'(?:[^'\\]|\\.|'')*+(?:'|\Z)|(?<![\w.$:?%@])[0-9][\w.]*+", re.DOTALL
-)
-_LIST = re.compile(
-    r"\bIN\s*\((?!\s*(?:SELECT|WITH)\b)(?:[^()]|\([^()]*+\))*+\)",
-    re.IGNORECASE,
-)
-
-
-def without_literals(statement: str) -> str:
-    """A statement on one line, without what differs between executions.
-
-    Texts and numbers are ``?``, lists ``IN (...)``.
-    """
-    text = " ".join(_LITERAL.sub("?", statement).split())
-    return _LIST.sub("IN (...)", text)
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What became of an operation from one set of traces to another.
-
-    Times are microseconds a trace: an operation that runs twice as often has
-    become slower by this, even where each run takes as long as before.
-
-    :param before: None where it is new
-    :param after: None where it vanished
-    """
-
-    service: str
-    operation: str
-    before: float | None
-    after: float | None
-    calls_before: float
-    calls_after: float
+    def _admit(self, key: Key) -> Key:
+        """The key of the group to add to: :attr:`others` if all are there."""
+        if key in self.groups:
+            return key
+        text = self._text + sum(map(len, key))
+        if len(self.groups) < _MOST_GROUPS and text <= _MOST_TEXT:
+            self._text = text
+        else:
+            key = self.others
+        self.groups.setdefault(key, Group())
+        return key
 
     @property
-    def percent(self) -> float | None:
-        """By how much it got slower, negative: faster; None: no telling."""
-        if not self.before or self.after is None:
-            return None
-        return (self.after / self.before - 1) * 100
+    def others(self) -> Key:
+        """The key of what there was no room for."""
+        is_of_service = self.by in (By.OPERATION, By.ROOT)
+        return ("", _OTHERS) if is_of_service else (_OTHERS,)
 
-    @property
-    def verdict(self) -> str:
-        if self.before is None:
-            return "new"
-        if self.after is None:
-            return "vanished"
-        if self.after == self.before:
-            return "same"
-        return "slower" if self.after > self.before else "faster"
-
-
-def changes(before: Statistics, after: Statistics) -> list[Change]:
-    """Compare operation by operation; the most time gained or lost first."""
-    found = [
-        Change(
-            service,
-            name,
-            _time_a_trace(before, (service, name)),
-            _time_a_trace(after, (service, name)),
-            _calls_a_trace(before, (service, name)),
-            _calls_a_trace(after, (service, name)),
-        )
-        for service, name in {**before.operations, **after.operations}
-    ]
-    return sorted(
-        found,
-        key=lambda each: (
-            -abs((each.after or 0) - (each.before or 0)),
-            each.service,
-            each.operation,
-        ),
-    )
+    def __str__(self) -> str:
+        """How many traces, and when they started: what the rest is of."""
+        if self.earliest is None or self.latest is None:
+            return _count(self.traces, "trace")
+        first, last = map(_second, (self.earliest, self.latest))
+        when = first
+        if last != first:
+            is_same_day = last[:10] == first[:10]
+            when += f" to {last[11:] if is_same_day else last}"
+        text = f"{_count(self.traces, 'trace')}, {when} UTC"
+        if self.late:
+            text += f", without {_count(self.late, 'late span')}"
+        return text
 
 
-def _time_a_trace(
-    statistics: Statistics, operation: tuple[str, str]
-) -> float | None:
-    total = statistics.operations.get(operation)
-    return None if total is None else total.total / statistics.traces
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def _calls_a_trace(
-    statistics: Statistics, operation: tuple[str, str]
-) -> float:
-    total = statistics.operations.get(operation)
-    return 0.0 if total is None else total.count / statistics.traces
+def _second(timestamp: int) -> str:
+    return format_timestamp(timestamp)[:19].replace("T", " ")
+
+
+def _statement(first: Notification) -> str | None:
+    info = first.payload.get("info")
+    db = info.get("db") if info else None
+    text = db.get("statement") if isinstance(db, dict) else None
+    return text if isinstance(text, str) else None
+
+
+def _by_operation(first: Notification) -> Key:
+    return first.qualified_service or "", operation(first)
+
+
+def _by_statement(first: Notification) -> Key | None:
+    text = _statement(first)
+    return (statement.shape(text),) if text else None
+
+
+_KEYS: dict[By, Callable[[Notification], Key | None]] = {
+    By.OPERATION: _by_operation,
+    By.STATEMENT: _by_statement,
+    By.SERVICE: lambda first: (first.qualified_service or "",),
+    By.HOST: lambda first: (first.host or "",),
+    By.KIND: lambda first: (kind(first),),
+}
+
+
+def _operation_sign(first: Notification) -> object:
+    """The statement, for most spans: it takes less time than what it does."""
+    payload = first.payload
+    info = payload.get("info")
+    if info and "db" in info and not ("request" in info or "requests" in info):
+        text = _statement(first)
+        # From a letter on it does something, so nothing else is looked at.
+        if text and text[0].isalpha():
+            return payload.get("project"), payload.get("service"), text
+    return _by_operation(first)
+
+
+# Of spans with the same sign the key is the same, and is made once.
+_SIGNS: dict[By, Callable[[Notification], object]] = {
+    By.OPERATION: _operation_sign,
+    By.STATEMENT: _statement,
+    By.SERVICE: lambda first: (first.project, first.service),
+    By.HOST: lambda first: first.host,
+    By.KIND: kind,
+}

@@ -1,55 +1,84 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """A trace as an indented tree for a terminal."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+from profiler_bridge import operation
 from profiler_bridge.notification import format_timestamp
-from profiler_bridge.report.text import milliseconds, printable
+from profiler_bridge.report import spans as _spans
+from profiler_bridge.report.folding import runs
+from profiler_bridge.report.heading import Heading
+from profiler_bridge.report.text import cut, duration, width
+from profiler_bridge.text import printable
 from profiler_bridge.trace import Span, Trace
 
 # Deeper spans are not indented further: nobody reads past this column.
-_MAX_INDENT = 40
+_MAX_INDENT = 80
 _MAX_DETAIL = 100
-_BAR = 24
-# So many alike in a row, and they are shown as one line.
-_FOLD = 3
+_BAR_COLUMNS = 24
+_BAR = "\N{BOX DRAWINGS HEAVY HORIZONTAL}"
+_OPEN = "\N{BLACK RIGHT-POINTING TRIANGLE}"
+# Bars take from the text what it needs in a narrower terminal.
+_LEAST_WITH_BARS = 120
+# Less of a detail says nothing.
+_LEAST_DETAIL = 12
+# What start, total and self time take.
+_TIMES_COLUMNS = 30
 
 _RED, _YELLOW, _CYAN, _DIM, _RESET = (
     *("\x1b[31m", "\x1b[33m", "\x1b[36m", "\x1b[2m"),
     "\x1b[0m",
 )
+_ONE_COLUMN_EACH = str.maketrans(f"…×{_BAR}{_OPEN}", "~x=>")
 
 
 @dataclass(frozen=True, slots=True)
 class TreeOptions:
     """How a tree is drawn.
 
-    :param terminal: with colours and bars
-    :param max_depth: hide what is deeper; 1 shows the roots
+    :param width: how many columns a line may take; None for any number
+    :param colours: with the escape sequences for them
+    :param bars: when in the trace a span ran, where there is room
+    :param ascii: without the characters beyond it that are the tree's own
+    :param max_depth: hide what is deeper; 1 shows the roots only
     :param min_duration: hide spans that took fewer microseconds, unless they
-        failed or are unfinished
-    :param fold: show siblings that are alike as one line
+        failed or are unfinished, or one below them is shown
+    :param fold: show as one line siblings that are alike, groups of them that
+        come again and again, and what is late with all that is below it
     """
 
-    terminal: bool = False
+    width: int | None = None
+    colours: bool = False
+    bars: bool = False
+    ascii: bool = False
     max_depth: int | None = None
     min_duration: int | None = None
     fold: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is one line.
+
+    :param depth: 0 for a root
+    :param spans: siblings; several where they are folded
+    :param period: after how many of them the same comes again
+    :param inside: how many spans below them have no line of their own because
+        they are late
+    :param parent: None for a root
+    """
+
+    depth: int
+    spans: Sequence[Span]
+    period: int
+    inside: int
+    parent: Span | None
 
 
 def render(
@@ -57,116 +86,272 @@ def render(
     options: TreeOptions = TreeOptions(),
 ) -> Iterator[str]:
     """Give a heading, then a line for each span or row of spans alike."""
-    yield f"trace {trace.base_id}\n"
-    yield (
-        f"{format_timestamp(trace.started)} UTC,"
-        f" {milliseconds(trace.finished - trace.started)} ms,"
-        f" {len(trace.spans)} spans: {trace.verdict}\n\n"
-    )
-    bar = " " * (_BAR + 2) if options.terminal else ""
-    yield (
-        f"{'start ms':>12} {'total ms':>12} {'self ms':>12}  {bar}operation\n"
-    )
-    for depth, spans in _rows(trace.roots, options):
-        yield _line(trace, depth, spans, options)
+    lines = _lines(trace, options)
+    if options.ascii:
+        lines = (line.translate(_ONE_COLUMN_EACH) for line in lines)
+    for line in lines:
+        yield f"{line}\n"
 
 
-def _rows(
-    roots: Sequence[Span], options: TreeOptions
-) -> Iterator[tuple[int, list[Span]]]:
-    """What stands in a line each, with its depth; parents first."""
-    waiting = [_siblings(roots, options)]
+def _lines(trace: Trace, options: TreeOptions) -> Iterator[str]:
+    heading = Heading.of(trace)
+    if options.width is not None and options.width < _LEAST_WITH_BARS:
+        options = replace(options, bars=False)
+    title = heading.title
+    if options.width is not None:
+        title = cut(title, max(options.width - len(heading.took) - 2, 1))
+    yield f"{title}: {heading.took}"
+    yield f"trace {trace.base_id}, {format_timestamp(trace.started)} UTC"
+    for text in (
+        f"{len(trace.spans)} spans: {heading.verdict}",
+        *heading.remarks,
+    ):
+        if options.width is None:
+            yield text
+        else:
+            yield from textwrap.wrap(text, max(options.width, 20))
+    yield ""
+    bar = " " * (_BAR_COLUMNS + 2) if options.bars else ""
+    yield f"{'start':>8} {'total':>10} {'self':>8}  {bar}operation"
+    over = max(
+        (
+            _spans.ended(span, trace.finished)
+            for span in trace.spans
+            if span.trace_id not in heading.late
+        ),
+        default=trace.finished,
+    )
+    for row in rows(trace, options, heading.late):
+        yield _line(row, options, heading.late, trace.started, over)
+
+
+def rows(trace: Trace, options: TreeOptions, late: Set[str]) -> Iterator[Row]:
+    """What has a line each; parents first.
+
+    :param late: the spans that are, by trace_id
+    """
+    shown = _Shown(
+        late,
+        _hidden(trace, options),
+        _inside(trace, late) if options.fold else {},
+        options.fold,
+    )
+    waiting = [shown.siblings(trace.roots, None, 0)]
     while waiting:
-        spans = next(waiting[-1], None)
-        if spans is None:
+        row = next(waiting[-1], None)
+        if row is None:
             waiting.pop()
             continue
-        yield len(waiting) - 1, spans
+        yield row
+        first = row.spans[0]
+        if first.trace_id in shown.inside:
+            continue
         if options.max_depth is None or len(waiting) < options.max_depth:
             # Spans that are shown as one have no children.
-            waiting.append(_siblings(spans[0].children, options))
+            waiting.append(shown.siblings(first.children, first, len(waiting)))
 
 
-def _siblings(
-    spans: Sequence[Span], options: TreeOptions
-) -> Iterator[list[Span]]:
-    shown = (
-        span
-        for span in spans
-        if options.min_duration is None
-        or span.duration is None
-        or span.duration >= options.min_duration
-        or span.exception is not None
-    )
-    for look, alike in itertools.groupby(shown, _look):
-        row = list(alike)
-        if options.fold and look is not None and len(row) >= _FOLD:
-            yield row
-        else:
-            yield from ([span] for span in row)
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What is shown of spans, known by their trace_id.
+
+    :param hidden: those that are not
+    :param inside: those that are with all that is below them, and how many
+        that are
+    """
+
+    late: Set[str]
+    hidden: Set[str]
+    inside: Mapping[str, int]
+    fold: bool
+
+    def siblings(
+        self, spans: Iterable[Span], parent: Span | None, depth: int
+    ) -> Iterator[Row]:
+        shown = [span for span in spans if span.trace_id not in self.hidden]
+        looks = [self._look(span) if self.fold else None for span in shown]
+        for start, length, period in runs(looks):
+            folded = shown[start : start + length]
+            inside = sum(self.inside.get(span.trace_id, 0) for span in folded)
+            yield Row(depth, folded, period, inside, parent)
+
+    def _look(self, span: Span) -> tuple[object, ...] | None:
+        """What spans of one line have in common; None: never in one."""
+        if span.duration is None or span.exception is not None:
+            return None
+        if span.children and span.trace_id not in self.inside:
+            return None
+        is_late = span.trace_id in self.late
+        return _spans.label(span), _spans.place(span), is_late
 
 
-def _look(span: Span) -> tuple[object, ...] | None:
-    """What spans have in common that can be shown as one; None: nothing."""
-    if span.children or span.duration is None or span.exception is not None:
-        return None
-    first = span.first
-    return (
-        *(first.name, first.describe(), first.project, first.service),
-        first.host,
-    )
+def _hidden(trace: Trace, options: TreeOptions) -> set[str]:
+    """Spans that are too short to be shown, by trace_id."""
+    hidden: set[str] = set()
+    if options.min_duration is None:
+        return hidden
+    # Children first, because what is shown has its parents above it.
+    for _, span in reversed([*trace.walk()]):
+        if (
+            span.duration is not None
+            and span.duration < options.min_duration
+            and span.exception is None
+            and all(child.trace_id in hidden for child in span.children)
+        ):
+            hidden.add(span.trace_id)
+    return hidden
+
+
+def _inside(trace: Trace, late: Set[str]) -> dict[str, int]:
+    """The late spans that have one line with all that is below them.
+
+    :returns: how many that are, by trace_id. What failed, or has something
+        below it that did, is not in it.
+    """
+    inside: dict[str, int] = {}
+    if late:
+        for _, span in reversed([*trace.walk()]):
+            if (
+                span.trace_id in late
+                and span.exception is None
+                and all(child.trace_id in inside for child in span.children)
+            ):
+                inside[span.trace_id] = sum(
+                    1 + inside[child.trace_id] for child in span.children
+                )
+    return inside
 
 
 def _line(
-    trace: Trace, depth: int, spans: list[Span], options: TreeOptions
+    row: Row, options: TreeOptions, late: Set[str], began: int, ended: int
 ) -> str:
-    first = spans[0]
-    total = [span.duration for span in spans if span.duration is not None]
-    own = [span.self_time for span in spans if span.self_time is not None]
+    """The text of a row.
+
+    :param began: when the trace did
+    :param ended: when that ended of it which is not late
+    """
+    first = row.spans[0]
+    total = [span.duration for span in row.spans if span.duration is not None]
+    own = [span.self_time for span in row.spans if span.self_time is not None]
     missing = "unfinished" if first.stop is None else "no start"
-    text = (
-        f"{milliseconds(first.started - trace.started):>12}"
-        f" {milliseconds(sum(total)) if total else missing:>12}"
-        f" {milliseconds(sum(own)) if own else '-':>12}  "
+    line = (
+        f"{duration(first.started - began):>8}"
+        f" {duration(sum(total)) if total else missing:>10}"
+        f" {duration(sum(own)) if own else '-':>8}  "
     )
-    label = "  " * min(depth, _MAX_INDENT) + _label(first)
-    if len(spans) > 1:
-        label += f"  x {len(spans)}"
-    if not options.terminal:
-        return f"{text}{label}\n"
-    if first.exception is not None:
-        label = f"{_RED}{label}{_RESET}"
-    elif first.duration is None:
-        label = f"{_YELLOW}{label}{_RESET}"
-    bar = _bar(trace, first.started, spans[-1])
-    return f"{text}{_CYAN}{bar}{_RESET}  {label}\n"
+    if options.bars:
+        line += f"{_bar(row, began, ended)}  "
+    indent = min(2 * row.depth, _MAX_INDENT)
+    room = None
+    if options.width is not None:
+        room = max(options.width - len(line), 20)
+        indent = min(indent, room // 2)
+        room -= indent
+    below = " " * (len(line) + indent + 2)
+    most = room
+    if options.bars and options.colours:
+        times, bar = line[:_TIMES_COLUMNS], line[_TIMES_COLUMNS:]
+        line = f"{times}{_CYAN}{bar}{_RESET}"
+    line += " " * indent
+    more = ""
+    for part in _parts(row, first.trace_id in late, room):
+        text = part.text
+        is_below = False
+        if room is not None and most is not None:
+            is_below = part.is_needed and width(text) > room
+            if is_below:
+                text = cut(text.lstrip(), most - 2)
+            else:
+                text = cut(text, room) if room >= part.least else ""
+                room -= width(text)
+        if text and part.colour and options.colours:
+            text = f"{part.colour}{text}{_RESET}"
+        if is_below:
+            more += f"\n{below}{text}"
+        else:
+            line += text
+    return line.rstrip() + more
 
 
-def _bar(trace: Trace, started: int, last: Span) -> str:
-    """Where in the trace it ran; an unfinished span to the trace's end."""
-    whole = max(trace.finished - trace.started, 1)
-    finished = trace.finished if last.stop is None else last.stop.timestamp
+def _bar(row: Row, began: int, ended: int) -> str:
+    """When in the trace a row ran; an unfinished span to the trace's end."""
+    last = row.spans[-1]
+    whole = max(ended - began, 1)
     begin, end = (
-        max(0, min(_BAR, round((each - trace.started) * _BAR / whole)))
-        for each in (started, finished)
+        max(0, min(_BAR_COLUMNS, round((time - began) * _BAR_COLUMNS / whole)))
+        for time in (row.spans[0].started, _spans.ended(last, ended))
     )
-    begin = min(begin, _BAR - 1)
-    width = max(end - begin, 1)
-    drawn = "\N{BOX DRAWINGS HEAVY HORIZONTAL}" * width
+    begin = min(begin, _BAR_COLUMNS - 1)
+    drawn = _BAR * max(end - begin, 1)
     if last.stop is None:
-        drawn = drawn[:-1] + "\N{BLACK RIGHT-POINTING TRIANGLE}"
-    return (" " * begin + drawn).ljust(_BAR)
+        drawn = drawn[:-1] + _OPEN
+    return (" " * begin + drawn).ljust(_BAR_COLUMNS)
 
 
-def _label(span: Span) -> str:
-    first = span.first
-    where = ":".join(filter(None, (first.project, first.service)))
-    parts = [first.name, first.describe()[:_MAX_DETAIL]]
-    if where or first.host:
-        parts.append(f"[{where}@{first.host}]" if first.host else f"[{where}]")
-    if span.exception is not None and span.stop is not None:
-        message = span.stop.info.get("message")
-        parts.append(
-            f"! {span.exception}" + (f": {message}" if message else "")
-        )
-    return " ".join(printable(part) for part in parts if part)
+class _Part(NamedTuple):
+    """A part of what is said of a row.
+
+    :param least: in fewer columns it says nothing
+    :param is_needed: it has a line of its own where there is no room for it
+    """
+
+    text: str
+    colour: str = ""
+    least: int = 1
+    is_needed: bool = False
+
+
+def _parts(row: Row, is_late: bool, room: int | None) -> Iterator[_Part]:
+    """What is said of a row; what matters most is first."""
+    first = row.spans[0]
+    names = [_spans.label(span) for span in row.spans[: row.period]]
+    name = f"({'; '.join(names)})" if row.period > 1 else names[0]
+    times = len(row.spans) // row.period
+    count = f" × {times}" if times > 1 else ""
+    if room is not None:
+        # How often is said, whatever else is not.
+        name = cut(name, max(room - len(count), 1))
+    colour = _DIM if is_late else ""
+    failure = _spans.error(first)
+    if failure is not None:
+        colour = _RED
+    elif first.duration is None:
+        colour = _YELLOW
+    yield _Part(name + count, colour)
+    if failure is not None:
+        yield _Part(f" ! {printable(failure)}", _RED, is_needed=True)
+    if is_late:
+        inside = f", {row.inside} inside" if row.inside else ""
+        yield _Part(f" (late{inside})", _DIM)
+    where = _where(row, room)
+    if where:
+        yield _Part(where, _DIM)
+    if len(row.spans) == 1:
+        yield _Part(_detail(first), _DIM, _LEAST_DETAIL)
+
+
+def _where(row: Row, room: int | None) -> str:
+    """The service and the host, where they are not those of the line above.
+
+    Without the host where all of it would take more than half of the room.
+    """
+    above = None if row.parent is None else _spans.place(row.parent)
+    places = {
+        place: None
+        for place in map(_spans.place, row.spans[: row.period])
+        if place != above and any(place)
+    }
+    where = ", ".join(map(str, places))
+    if room is not None and width(where) > room // 2:
+        bare = dict.fromkeys(str(place._replace(host="")) for place in places)
+        where = ", ".join(bare)
+    return f" [{where}]" if where else ""
+
+
+def _detail(span: Span) -> str:
+    """What the operation leaves out; not the module of a function."""
+    if operation.function_name(span.first):
+        return ""
+    detail = _spans.detail(span)[: _MAX_DETAIL + 1]
+    shown = cut(printable(detail), _MAX_DETAIL)
+    return f" {shown}" if shown else ""

@@ -1,14 +1,5 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
+
 """A trace as Zipkin's JSON, version 2, which Zipkin's UI opens.
 
 https://github.com/openzipkin/zipkin-api/blob/master/zipkin2-api.yaml
@@ -16,50 +7,57 @@ https://github.com/openzipkin/zipkin-api/blob/master/zipkin2-api.yaml
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
+from profiler_bridge.late import late_spans
 from profiler_bridge.report import spans
 from profiler_bridge.report.spans import Identified
 from profiler_bridge.trace import Trace
 
 
 def render(trace: Trace) -> Iterator[str]:
-    """Give a span a line, earliest first.
+    """Give one span a line, earliest first.
 
     A span whose start or stop is missing has no duration, and a tag that says
     so; one without a start has the time of its stop.
     """
     trace_id = spans.trace_id(trace)
+    late = late_spans(trace)
     yield "[\n"
     yield from spans.items(
-        _span(trace_id, each) for each in spans.identified(trace)
+        _span(trace_id, identified, late)
+        for identified in spans.identified(trace)
     )
     yield "\n]\n"
 
 
-def _span(trace_id: str, each: Identified) -> dict[str, Any]:
-    span = each.span
+def _span(
+    trace_id: str, identified: Identified, late: Set[str]
+) -> dict[str, Any]:
+    span = identified.span
     tags = {
-        key: spans.text(value) for key, value in spans.attributes(span).items()
+        key: spans.text(value)
+        for key, value in spans.attributes(span, late).items()
     }
-    host = spans.place(span).host
-    if host:
-        tags["host.name"] = host
+    place = spans.place(span)
+    if place.host:
+        tags["host.name"] = spans.text(place.host)
     error = spans.error(span)
     if error is not None:
         tags["error"] = error
-    service = spans.place(span).service_name
-    found = {
+    service = place.service_name
+    fields = {
         "traceId": trace_id,
-        "id": each.id,
-        "parentId": each.parent_id,
-        "kind": spans.role(span, each.parent),
-        "name": spans.text(span.name).lower(),
-        # Zero would be no time at all, and nothing takes less than one.
+        "id": identified.id,
+        "parentId": identified.parent_id,
+        "kind": spans.role(span, identified.parent),
+        "name": spans.label(span).lower(),
+        # To Zipkin zero is no time at all, and one microsecond the shortest
+        # duration.
         "timestamp": max(span.started, 1),
         "duration": None if span.duration is None else max(span.duration, 1),
         "localEndpoint": {"serviceName": service.lower()} if service else None,
         "tags": tags,
     }
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key, value in fields.items() if value is not None}

@@ -1,29 +1,18 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """From a connection string to a storage."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Any
 
 import stevedore
 from oslo_config import cfg
 
-from profiler_bridge import exceptions
-from profiler_bridge.storage.base import Storage
+from profiler_bridge import exceptions, url
 from profiler_bridge.storage.retention import RETENTION
+from profiler_bridge.storage.traces import Storage
 
 NAMESPACE = "profiler_bridge.storage"
 GROUP = "osprofiler"
@@ -46,22 +35,17 @@ OPTS: Sequence[cfg.Opt] = [
 ]
 
 
-def get_storage(
-    connection_string: str | None, conf: cfg.ConfigOpts | None = None
-) -> Storage:
-    """Load the plugin of a connection string's scheme.
+def get_plugin(connection_string: str | None) -> Any:
+    """The subclass of StoragePlugin for a connection string's scheme.
 
-    :param conf: where the plugin's options are read; without it they have
-        their defaults
-    :raises ConfigurationError: there is no such plugin, or it does not
-        understand the connection string
+    :raises ConfigurationError: there is no such plugin
     """
     if not connection_string:
         raise exceptions.ConfigurationError(
             "no storage is configured: set connection_string in [osprofiler]"
         )
-    scheme, separator, _ = connection_string.partition("://")
-    if not separator:
+    scheme = url.scheme(connection_string)
+    if not scheme:
         raise exceptions.ConfigurationError(
             "the connection string has no scheme, such as mysql+pymysql://"
         )
@@ -76,14 +60,47 @@ def get_storage(
         raise exceptions.ConfigurationError(
             f"the storage plugin for {scheme}:// cannot be loaded: {error}"
         ) from None
+    return plugin
+
+
+def get_storage(
+    connection_string: str | None, conf: cfg.ConfigOpts | None = None
+) -> Storage:
+    """Load the plugin of a connection string's scheme.
+
+    :param conf: where the plugin's options are read; without it they have
+        their defaults
+    :raises ConfigurationError: there is no such plugin, or it does not
+        understand the connection string
+    """
+    plugin: Any = get_plugin(connection_string)
     options = {}
     for option in plugin.OPTS:
         options[option.dest] = option.default
         if conf is not None:
             conf.register_opt(option, GROUP)
-            options[option.dest] = conf[GROUP][option.dest]
-    storage: Storage = plugin(connection_string, **options)
-    return storage
+            options[option.dest] = _value(conf, option.dest)
+    try:
+        return Storage(plugin(connection_string, **options))
+    except exceptions.BridgeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a plugin's bug
+        # Its words may have a part of the password.
+        raise exceptions.ConfigurationError(
+            f"the storage plugin for {url.scheme(connection_string or '')}://"
+            f" does not take the connection string: {type(error).__name__}"
+        ) from None
+
+
+def _value(conf: cfg.ConfigOpts, name: str) -> Any:
+    try:
+        return conf[GROUP][name]
+    except (cfg.Error, ValueError) as error:
+        # Its own words begin with where the value stands.
+        words = str(error).partition(" is not valid: ")[2] or error
+        raise exceptions.ConfigurationError(
+            f"{name} in [{GROUP}]: {words}"
+        ) from None
 
 
 def connection_strings(conf: cfg.ConfigOpts) -> list[str]:
@@ -98,7 +115,13 @@ def connection_strings(conf: cfg.ConfigOpts) -> list[str]:
     )
     old: list[str] = conf.profiler.connection_string
     given: list[str] = conf[GROUP].connection_string
-    return [each for each in given if each not in old] or old
+    return [url for url in given if url not in old] or old
+
+
+def set_connection_strings(conf: cfg.ConfigOpts, given: Sequence[str]) -> None:
+    """Have :func:`connection_strings` give these."""
+    conf.set_override("connection_string", list(given), GROUP)
+    conf.set_override("connection_string", [], "profiler")
 
 
 def get_storages(conf: cfg.ConfigOpts) -> list[Storage]:
@@ -109,16 +132,18 @@ def get_storages(conf: cfg.ConfigOpts) -> list[Storage]:
         :func:`get_storage`
     """
     given: list[str | None] = [*connection_strings(conf)]
-    found = [get_storage(each, conf) for each in given or [None]]
-    names = [str(each) for each in found]
+    storages = [get_storage(url, conf) for url in given or [None]]
+    names = [str(storage) for storage in storages]
     for name in names:
         if names.count(name) > 1:
             raise exceptions.ConfigurationError(
                 f"{name} is given more than once as connection_string"
             )
-    return found
+    return storages
 
 
 def known_schemes() -> list[str]:
     """The schemes that installed plugins serve, sorted; loads none of them."""
-    return sorted(each.name for each in metadata.entry_points(group=NAMESPACE))
+    # stevedore remembers what it has read of all installed packages.
+    nothing: Any = stevedore.NamedExtensionManager(NAMESPACE, names=[])
+    return sorted({*nothing.entry_points_names()})

@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """How long traces are kept: the option, and what users write for a time."""
 
@@ -18,6 +8,10 @@ import re
 
 from oslo_config import cfg, types
 
+# Whoever writes more than a hundred years means something else, and some
+# storages cannot count so far.
+_MOST_YEARS = 100
+
 #: What the units of times stand for.
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -25,12 +19,20 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 def seconds(text: str) -> int:
     """Seconds, or like ``90s``, ``12h``, ``7d`` or ``4w``.
 
-    :raises ValueError: it is neither
+    :raises ValueError: it is neither, or more than a hundred years
     """
-    found = re.fullmatch(r"([0-9]{1,9})([smhdw]?)", text.strip())
-    if not found:
-        raise ValueError(f"{text!r} is not like 3600, 12h or 7d")
-    return int(found[1]) * SECONDS[found[2] or "s"]
+    match = re.fullmatch(r"([0-9]+)([smhdw]?)", text.strip())
+    if not match:
+        raise ValueError(f"{text[:40]!a} is not like 3600, 12h or 7d")
+    digits = match[1].lstrip("0") or "0"
+    # As text first: Python reads no number of 5,000 digits.
+    given = int(digits[:18]) * SECONDS[match[2] or "s"]
+    if len(digits) > 18 or given > _MOST_YEARS * 366 * SECONDS["d"]:
+        raise ValueError(
+            f"{text.strip()[:40]!a} is out of range: at most"
+            f" {_MOST_YEARS} years"
+        )
+    return given
 
 
 class Duration(types.ConfigType):

@@ -1,21 +1,15 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """The conformance suite that every storage plugin must pass.
 
 It needs pytest. See :mod:`profiler_bridge.testing.storage`.
 """
 
+import pkgutil
+
 import pytest
 
-# Before its import, so that its assertions say what they compared.
-pytest.register_assert_rewrite("profiler_bridge.testing.storage")
+# Before their import, so that their assertions say what they compared.
+pytest.register_assert_rewrite(
+    *(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__))
+)

@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """Notifications as osprofiler sends them, made up for tests.
 
@@ -99,11 +89,13 @@ def request(
     worker: str = "conductor",
     project: str = "shop",
     error: str | None = None,
+    asked: tuple[str, str] = ("POST", "/v1/servers"),
 ) -> list[Payload]:
     """A trace: an API is asked, and calls a worker that asks a database.
 
     :param calls: how many calls; each adds three spans to the one of the API
     :param error: the class of the exception that ended the last query
+    :param asked: method and path
     :returns: in the order of time, both notifications of each of the
         ``1 + 3 * calls`` spans; it takes ``4 + 7 * calls`` milliseconds
     """
@@ -153,9 +145,9 @@ def request(
         "wsgi",
         info={
             "request": {
-                "path": "/v1/servers",
+                "path": asked[1],
                 "query": "",
-                "method": "POST",
+                "method": asked[0],
                 "scheme": "http",
             }
         },
@@ -165,6 +157,87 @@ def request(
     return [start, *middle, stop]
 
 
+def one_span(*, seed: int = 1, **fields: Any) -> list[Payload]:
+    """The start and the stop of a trace that is one span."""
+    rng = seeded(seed)
+    base_id = new_id(rng)
+    return span(base_id, new_id(rng), base_id, **fields)
+
+
+def crossing_traces() -> tuple[list[Payload], list[Payload], list[Payload]]:
+    """Three traces: the first begins first, and ends last."""
+    rng = seeded(1)
+    starts = (STARTED, STARTED + 15 * MILLISECOND, STARTED + 10 * MILLISECOND)
+    early, late, between = (
+        request(rng, start, calls=calls, error="DBDeadlock")
+        for start, calls in zip(starts, (6, 1, 1), strict=True)
+    )
+    return early, late, between
+
+
+#: A server that a request is about, and what is asked in assorted traces.
+SERVER = "6a6b3f1e-0f3c-4d6e-9d55-5c1f5f3f2b7a"
+ASKED = (("POST", "/v1/servers"), ("GET", f"/v1/servers/{SERVER}/tags"))
+
+
+def assorted_traces() -> list[list[Payload]]:
+    """Traces of which three start at each moment."""
+    rng = seeded(1)
+    traces = []
+    for number in range(24):
+        payloads = request(
+            rng,
+            STARTED + number // 3 * SECOND,
+            calls=number % 5,
+            service=("api", "images", "💥-ümlaut")[number % 3],
+            project=("shop", "bank")[number % 2],
+            error="DBDeadlock" if number % 4 == 0 else None,
+            asked=ASKED[number % 3 % 2],
+        )
+        if number % 7 == 0:
+            payloads = payloads[:-1]
+        traces.append(payloads)
+    return traces
+
+
 def notifications(payloads: Iterable[Payload]) -> list[Notification]:
     """What a collector makes of payloads."""
-    return [Notification.from_payload(each) for each in payloads]
+    return [Notification.from_payload(payload) for payload in payloads]
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+#: What may stand in any field that is a text.
+TEXTS = {
+    "four bytes": "\U0001d4b3💥👩🏽\u200d💻",
+    "combining": "e\u0301 é ﷽ \u202eabc",
+    "NUL": "a\0b\0",
+    "lone surrogates": "\udc80 a\ud800",
+    "controls": "".join(map(chr, range(1, 32))) + "\x7f\x85\u2028",
+    "quotes": "'\"`''\"\"",
+    "backslashes": "\\ \\\\ \\n \\u0000 \\' \\",
+    "placeholders": "%s %(name)s %% :name ? $1 {} {0}",
+    "patterns": "*?[a-z]^%_.",
+    "markup": "</script><script>alert(1)</script><!-- ]]> &amp;",
+    "terminal": "\x1b[2J\x1b]0;title\x07\r\n\t",
+    "SQL": "'); DROP TABLE bridge_notifications; --",
+    "spaces": "  both ends  ",
+    "long": "x" * 10_000,
+    "long and wide": "💥" * 10_000,
+}
+
+#: What may be a parameter of a statement.
+VALUES: dict[str, Any] = {
+    "not a number": [float("nan"), float("inf"), float("-inf")],
+    "beyond 64 bits": [2**64, -(2**64), 10**400],
+    "floats": [0.1, -0.0, 5e-324, 1.7976931348623157e308, 1e22],
+    "nested": nested(200),
+    "5 MB": "x" * 5_000_000,
+    "many keys": {str(number): number for number in range(5000)},
+    "not true": [None, False, 0, 0.0, "", [], {}],
+}

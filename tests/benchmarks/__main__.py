@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """Run benchmarks: ``python -m tests.benchmarks``.
 
@@ -32,12 +22,14 @@ from pathlib import Path
 from tests import servers
 from tests.benchmarks import (
     building,
+    finding,
     ingest,
     memory,
     notifier,
     reading,
     size,
     start_up,
+    trickle,
     visibility,
     workers,
 )
@@ -46,11 +38,13 @@ from tests.benchmarks.table import Row, render
 
 TOPICS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "ingest": ingest.run,
+    "trickle": trickle.run,
     "workers": workers.run,
     "memory": memory.run,
     "visibility": visibility.run,
     "notifier": notifier.run,
     "reading": reading.run,
+    "finding": finding.run,
     "building": building.run,
     "size": size.run,
     "start-up": start_up.run,

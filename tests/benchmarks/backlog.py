@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """A backlog in RabbitMQ, and the processes that drain it."""
 
@@ -25,6 +15,8 @@ from pathlib import Path
 
 import amqp
 
+from profiler_bridge.query import TraceQuery
+from profiler_bridge.storage import get_storage
 from tests import bus, servers
 from tests.benchmarks import listener, payloads
 from tests.benchmarks.bench import Bench
@@ -44,11 +36,13 @@ class Drain:
     :param rate: messages per second, of all processes together
     :param cpu: seconds of user and system time per message
     :param memory: the peak of the largest process, in bytes
+    :param largest_share: of the CPU time, that of the busiest process
     """
 
     rate: float
     cpu: float
     memory: int
+    largest_share: float
 
 
 def publish(rabbitmq: servers.RabbitMQ, bodies: Iterable[bytes]) -> int:
@@ -110,6 +104,10 @@ def drain(
     total = sum(count for _, count in done)
     if total < published:
         raise RuntimeError(f"{kind}: {total} of {published} messages done")
+    if not servers.wait_until(
+        lambda: not bench.rabbitmq.queue_depth(bus.QUEUE), 10
+    ):
+        raise RuntimeError(f"{kind} did not acknowledge all")
     counted = 0
     end = began
     for moment, count in done:
@@ -117,10 +115,12 @@ def drain(
         end = moment
         if counted >= _COUNTED * published:
             break
+    cpu = sum(each.cpu for each in results)
     return Drain(
         counted / (end - began),
-        sum(each.cpu for each in results) / total,
+        cpu / total,
         max(each.memory for each in results),
+        max(each.cpu for each in results) / cpu,
     )
 
 
@@ -163,3 +163,12 @@ def _run(task: listener.Task, processes: int) -> list[listener.Result]:
 def make(count: int) -> list[bytes]:
     """The bodies of a backlog, made once for many drains."""
     return [*payloads.bodies(count)]
+
+
+def stored_points(url: str, traces: int = 1_000_000) -> int:
+    """How many points a storage has, of so many traces at most."""
+    with contextlib.closing(get_storage(url)) as storage:
+        return sum(
+            2 * row.spans - row.unfinished - row.headless
+            for row in storage.list_traces(TraceQuery(limit=traces))
+        )

@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """Building the report of a large trace. Python only: no servers."""
 
@@ -39,8 +29,8 @@ def run(bench: Bench) -> Iterator[Row]:
 
 def _build(bench: Bench, points: int) -> Iterator[Row]:
     trace = payloads.trace(seeded(points), points=points)
-    notifications = [Notification.from_payload(each) for each in trace]
-    texts = [each.text for each in notifications]
+    notifications = [Notification.from_payload(payload) for payload in trace]
+    texts = [notification.text for notification in notifications]
     taken = bench.milliseconds(
         7,
         {
@@ -78,16 +68,16 @@ def ours(notifications: Iterable[Notification]) -> dict[str, Any]:
 def theirs(trace: Iterable[Payload]) -> dict[str, Any]:
     """As osprofiler's drivers do it."""
     driver = Driver("")
-    for each in trace:
+    for payload in trace:
         driver._append_results(
-            each["trace_id"],
-            each["parent_id"],
-            each["name"],
-            each["project"],
-            each["service"],
-            each["info"]["host"],
-            each["timestamp"],
-            each,
+            payload["trace_id"],
+            payload["parent_id"],
+            payload["name"],
+            payload["project"],
+            payload["service"],
+            payload["info"]["host"],
+            payload["timestamp"],
+            payload,
         )
     report: dict[str, Any] = driver._parse_results()
     return report

@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """What osprofiler's own drivers would have stored, written by them."""
 
@@ -16,7 +6,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -29,6 +19,7 @@ with warnings.catch_warnings():
     from osprofiler.drivers.sqlalchemy_driver import SQLAlchemyDriver
 
 _ROWS = 500
+T = TypeVar("T")
 
 
 def redis_driver(url: str) -> Any:
@@ -97,10 +88,10 @@ def fill_redis(url: str, payloads: Iterable[Payload]) -> None:
     driver.db.close()
 
 
-def chunks(payloads: Iterable[Payload], size: int) -> Iterator[list[Payload]]:
-    chunk: list[Payload] = []
-    for payload in payloads:
-        chunk.append(payload)
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    chunk: list[T] = []
+    for item in items:
+        chunk.append(item)
         if len(chunk) == size:
             yield chunk
             chunk = []

@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """One process that drains a backlog: the bridge, or what it is compared with.
 
@@ -18,6 +8,8 @@ line when it is ready, waits for a line, and prints a :class:`Result` as JSON.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import re
 import resource
@@ -27,32 +19,42 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import amqp
 from oslo_config import cfg
 
-from profiler_bridge import config, service, storage
-from profiler_bridge import listener as bus
+from profiler_bridge import config, storage
+from profiler_bridge.bus import transport as bus
+from profiler_bridge.bus.reader import Reader
+from profiler_bridge.daemon.liveness import Liveness
+from profiler_bridge.daemon.worker import Worker
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import oslo_messaging
+    from oslo_messaging import TransportURL
 
 OURS = "ours"
 NO_OP = "no-op"
 NAIVE = "naive"
+# Read, decode and acknowledge; store nothing.
+READER = "reader"
+PY_AMQP = "py-amqp"
 
 # Without a message for so long, a listener that shares the backlog with
 # others is done.
 _IDLE = 3.0
+_ACKNOWLEDGE_WITHIN = 0.3
 
 
 @dataclass(frozen=True)
 class Task:
     """What to run.
 
-    :param kind: OURS, NO_OP or NAIVE
+    :param kind: one of :data:`KINDS`
     :param config_file: with transport and connection string
     :param messages: to end after; or earlier when no more come
     :param seconds: to end after in any case
@@ -114,18 +116,96 @@ Listener = tuple[Callable[[], None], Callable[[], None]]
 
 def ours(conf: cfg.ConfigOpts, progress: Progress) -> Listener:
     storage.get_storages(conf)[0].prepare()
-    worker = service.Worker(0, conf, 0)
+    worker = Worker(0, conf, 0, Liveness(1))
     collector = worker._bridge._collector
-    dispatch = collector.dispatch
+    collect = collector.collect
 
-    def dispatch_and_count(incoming: Any) -> Any:
+    def collect_and_count(batch: Any, reader: Any) -> None:
         with progress:
-            back = dispatch(incoming)
-        progress.add(len(incoming) - len(back))
-        return back
+            collect(batch, reader)
+        if batch:
+            progress.add(len(batch))
 
-    vars(collector)["dispatch"] = dispatch_and_count
+    vars(collector)["collect"] = collect_and_count
     return worker.run, worker.terminate
+
+
+def reader(conf: cfg.ConfigOpts, progress: Progress) -> Listener:
+    """Our reader alone."""
+    transport = bus.get_transport(conf)
+    made = Reader(
+        partial(
+            bus.get_source_class(transport),
+            transport,
+            bus.get_targets(conf, None),
+            None,
+        ),
+        conf[bus.GROUP].batch_size,
+        conf[bus.GROUP].batch_timeout,
+    )
+
+    def take() -> None:
+        while not made.ended:
+            batch = made.take(1.0)
+            for message in batch:
+                message.decode()
+            made.acknowledge(batch)
+            progress.add(len(batch))
+        made.finish()
+
+    threads = [
+        threading.Thread(target=loop, daemon=True) for loop in (made.run, take)
+    ]
+
+    def start() -> None:
+        gc.freeze()
+        for thread in threads:
+            thread.start()
+
+    def stop() -> None:
+        made.stop()
+        for thread in threads:
+            thread.join()
+
+    return start, stop
+
+
+def py_amqp(conf: cfg.ConfigOpts, progress: Progress) -> Listener:
+    """The least that one can do with the library as it is."""
+    options = conf[bus.GROUP]
+    host = TransportURL.parse(conf).hosts[0]
+    connection = amqp.Connection(f"{host.hostname}:{host.port}")
+    waiting = 0
+
+    def receive(message: Any) -> None:
+        nonlocal waiting
+        json.loads(message.body)
+        waiting += 1
+        if waiting == options.batch_size:
+            acknowledge(message)
+
+    def acknowledge(message: Any) -> None:
+        nonlocal waiting
+        message.channel.basic_ack(message.delivery_tag, multiple=True)
+        progress.add(waiting)
+        waiting = 0
+
+    def run() -> None:
+        connection.connect()
+        channel = connection.channel()
+        channel.basic_qos(0, options.prefetch, False)
+        channel.basic_consume("profiler.info", callback=receive)
+        with contextlib.suppress(OSError):
+            while True:
+                connection.drain_events(timeout=1.0)
+
+    thread = threading.Thread(target=run, daemon=True)
+
+    def stop() -> None:
+        thread.join()
+        connection.close()
+
+    return thread.start, stop
 
 
 class _NoOp:
@@ -194,15 +274,22 @@ def _targets(conf: cfg.ConfigOpts) -> list[Any]:
 def _pair(listener: Any) -> Listener:
     def stop() -> None:
         listener.stop()
-        # As the bridge does, so that everybody's last messages count.
-        time.sleep(bus._ACKNOWLEDGE_WITHIN)
+        # The driver leaves the last acknowledgements to a thread, and closes
+        # the connection without asking whether that had its turn.
+        time.sleep(_ACKNOWLEDGE_WITHIN)
         listener.wait()
 
     # One thread: the driver has one connection, which no two can share.
     return lambda: listener.start(override_pool_size=1), stop
 
 
-KINDS = {OURS: ours, NO_OP: no_op, NAIVE: naive}
+KINDS = {
+    OURS: ours,
+    NO_OP: no_op,
+    NAIVE: naive,
+    READER: reader,
+    PY_AMQP: py_amqp,
+}
 
 
 def run(task: Task) -> Result:
@@ -216,6 +303,7 @@ def run(task: Task) -> Result:
     sys.stdin.readline()
     start()
     began, cpu = time.monotonic(), _cpu()
+    progress.last = began
     while progress.count < task.messages:
         if progress.idle or time.monotonic() - began > task.seconds:
             break
@@ -231,8 +319,17 @@ def _cpu() -> float:
 
 def peak_memory(process: int | str) -> int:
     """The most memory that a process has had, in bytes."""
+    return _status(process, "VmHWM")
+
+
+def memory(process: int | str) -> int:
+    """The memory that a process has now, in bytes."""
+    return _status(process, "VmRSS")
+
+
+def _status(process: int | str, name: str) -> int:
     status = Path(f"/proc/{process}/status").read_text()
-    found = re.search(r"VmHWM:\s*(\d+) kB", status)
+    found = re.search(rf"{name}:\s*(\d+) kB", status)
     return int(found[1]) * 1024 if found else 0
 
 

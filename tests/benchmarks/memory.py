@@ -1,30 +1,22 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """The most memory that a worker of the daemon has under a large backlog."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator
 
 from profiler_bridge import exceptions
-from profiler_bridge.query import TraceQuery
-from profiler_bridge.storage import get_storage
+from profiler_bridge.notification import FORMAT, VERSION
+from profiler_bridge.testing.sample import Payload
+from tests import bus
 from tests.benchmarks import notifier, payloads
-from tests.benchmarks.backlog import publish
+from tests.benchmarks.backlog import publish, stored_points
 from tests.benchmarks.bench import Bench
-from tests.benchmarks.listener import peak_memory
+from tests.benchmarks.listener import memory, peak_memory
 from tests.benchmarks.table import Row, single
 from tests.daemon import Daemon, wait_for
 
@@ -39,16 +31,59 @@ def run(bench: Bench) -> Iterator[Row]:
         ("many-point messages", notifier.messages_of_many),
     ):
         publish(bench.rabbitmq, bodies(count))
+        peak, _ = _store(bench, count)
         yield single(
             f"peak memory of a worker, {kind}, backlog of {count:,} points",
             "MiB",
-            [_peak(bench, count) / _MIB],
+            [peak / _MIB],
             at_most=bench.wanted(200),
+        )
+    for size, messages, limit in ((1, 200, 200), (16, 20, 450)):
+        bodies_of_size = [*_large(size * 1_000_000, bench.size(messages, 4))]
+        publish(bench.rabbitmq, (body for body, _ in bodies_of_size))
+        peak, after = _store(
+            bench, sum(points for _, points in bodies_of_size)
+        )
+        name = f"{len(bodies_of_size)} messages of {size} MB"
+        yield single(
+            f"peak memory of a worker, {name}",
+            "MiB",
+            [peak / _MIB],
+            at_most=bench.wanted(limit),
+        )
+        yield single(
+            f"memory of a worker after {name}",
+            "MiB",
+            [after / _MIB],
         )
 
 
-def _peak(bench: Bench, count: int) -> int:
-    """Bytes, of the worker that stores a backlog of so many points."""
+def _large(size: int, count: int) -> Iterator[tuple[bytes, int]]:
+    """Bodies of so many bytes at most, and how many points are in each.
+
+    One has a long statement, and the next has many points.
+    """
+    points = payloads.points(1_000_000)
+    for number in range(count):
+        some: list[Payload] = []
+        rest = size - 1_000
+        if number % 2:
+            while rest > 0:
+                some.append(next(points))
+                rest -= len(json.dumps(some[-1])) + 2
+            some.pop()
+        else:
+            some = [next(points), next(points)]
+            some[1]["info"]["db"] = {"statement": "x" * (rest - 2_000)}
+        payload = {FORMAT: VERSION, "points": some}
+        yield json.dumps(bus.envelope(payload)).encode(), len(some)
+
+
+def _store(bench: Bench, count: int) -> tuple[int, int]:
+    """Have a worker store so many points.
+
+    :returns: bytes of memory, at its peak and a second later
+    """
     with bench.database("SQLite") as url:
         daemon = Daemon(
             bench.folder(),
@@ -57,20 +92,17 @@ def _peak(bench: Bench, count: int) -> int:
                 "osprofiler": {"connection_string": url},
             },
         )
-        storage = get_storage(url)
 
         def all_stored() -> bool:
             time.sleep(0.5)
             with contextlib.suppress(exceptions.StorageError):
-                stored = storage.list_traces(TraceQuery(limit=count))
-                return count == sum(
-                    2 * each.spans - each.unfinished - each.headless
-                    for each in stored
-                )
+                return stored_points(url, count) == count
             return False
 
         with daemon:
             wait_for(all_stored, "the backlog in the database", _SECONDS)
+            time.sleep(1)
             peak = max(map(peak_memory, daemon.workers()))
+            after = max(map(memory, daemon.workers()))
             daemon.terminate()
-    return peak
+    return peak, after

@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """Notifications as a service with a SQL database sends them.
 
@@ -19,9 +9,11 @@ a join of many columns, parameters in a list.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from profiler_bridge.testing.sample import (
     MILLISECOND,
@@ -33,6 +25,7 @@ from profiler_bridge.testing.sample import (
     span,
 )
 from tests import bus
+from tests import recorded as recordings
 
 #: Points of a trace.
 TRACE = 200
@@ -85,8 +78,15 @@ def trace(
     *,
     service: str = SERVICES[0],
     error: bool = False,
+    asked: tuple[str, str] | None = None,
+    lasts_at_least: int = 0,
 ) -> list[Payload]:
-    """One request's notifications, in the order of time."""
+    """One request's notifications, in the order of time.
+
+    :param asked: method and path; by default each request is for a server of
+        its own
+    :param lasts_at_least: microseconds
+    """
     base_id, top = new_id(rng), new_id(rng)
     moment = started
     inner: list[Payload] = []
@@ -102,14 +102,16 @@ def trace(
             host="vm",
         )
         moment += lasts
+    method, path = asked or ("GET", f"/v3/servers/{new_id(rng)}")
+    duration = max(moment + MILLISECOND - started, lasts_at_least)
     start, stop = span(
-        *(base_id, top, base_id, started, moment + MILLISECOND - started),
+        *(base_id, top, base_id, started, duration),
         name="wsgi",
         info={
             "request": {
-                "path": f"/v3/servers/{new_id(rng)}",
+                "path": path,
                 "query": "",
-                "method": "GET",
+                "method": method,
                 "scheme": "http",
             }
         },
@@ -138,7 +140,9 @@ def points(count: int) -> Iterator[Payload]:
     left = count
     while left:
         group = [
-            each for each in (next(made, None) for _ in range(AT_ONCE)) if each
+            payloads
+            for payloads in (next(made, None) for _ in range(AT_ONCE))
+            if payloads
         ]
         for moment in zip(*group, strict=True):
             yield from moment[:left]
@@ -149,3 +153,47 @@ def bodies(count: int) -> Iterator[bytes]:
     """The same as the bodies of messages."""
     for payload in points(count):
         yield json.dumps(bus.envelope(payload)).encode()
+
+
+def keystone_bodies(count: int) -> Iterator[bytes]:
+    """So many messages of a real Keystone, of one point each.
+
+    In the order in which a bus has them when five requests are served at once;
+    of each copy the ids are others.
+    """
+    recorded = [
+        message
+        for message in map(json.loads, recordings.server_create())
+        if message["payload"]["project"] == "keystone"
+    ]
+    rng = seeded(count)
+    parts = itertools.cycle(
+        recorded[begin : begin + TRACE]
+        for begin in range(0, len(recorded), TRACE)
+    )
+    left = count
+    while left > 0:
+        group = [_renamed(next(parts), rng) for _ in range(AT_ONCE)]
+        for moment in itertools.zip_longest(*group):
+            for message in moment:
+                if message and left > 0:
+                    left -= 1
+                    yield json.dumps(message).encode()
+
+
+def _renamed(
+    messages: Iterable[dict[str, Any]], rng: random.Random
+) -> Iterator[dict[str, Any]]:
+    """The messages as those of a trace of their own."""
+    names: dict[str, str] = {}
+    for message in messages:
+        payload = {**message["payload"]}
+        for field in ("base_id", "trace_id", "parent_id"):
+            payload[field] = names.setdefault(payload[field], new_id(rng))
+        yield {
+            **message,
+            "payload": payload,
+            "message_id": new_id(rng),
+            # By which oslo.messaging knows what it has had.
+            "_unique_id": new_id(rng).replace("-", ""),
+        }

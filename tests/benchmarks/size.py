@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """Bytes per point, against the layouts of osprofiler's own drivers."""
 
@@ -32,10 +22,10 @@ def run(bench: Bench) -> Iterator[Row]:
     for name in SQL:
         with bench.database(name) as url:
             _fill(url, points)
-            ours = _sql_size(bench, name, url)
+            ours = measure(bench, name, url)
         with bench.database(name) as url:
             layouts.fill_sql(url, payloads.points(points))
-            theirs = _sql_size(bench, name, url)
+            theirs = measure(bench, name, url)
         yield _row(name, points, ours, theirs, bench.wanted(0.7))
     with servers.Redis(appendonly=False) as server:
         before = _redis_size(server)
@@ -69,10 +59,15 @@ def _fill(url: str, points: int) -> None:
     storage.close()
 
 
-def _sql_size(bench: Bench, name: str, url: str) -> int:
-    """Tables and indexes, when nobody has the database open."""
+def measure(bench: Bench, name: str, url: str) -> int:
+    """Bytes of tables and indexes, when nobody has the database open.
+
+    For Redis it is all memory that the server uses.
+    """
     if name == "SQLite":
         return Path(url.removeprefix("sqlite:///")).stat().st_size
+    if name == "Redis":
+        return _redis_size(bench.redis)
     database = url.rpartition("/")[2].partition("?")[0]
     if name == "PostgreSQL":
         [(size,)] = bench.postgresql.execute(

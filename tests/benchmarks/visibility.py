@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """How long after osprofiler's notify() a point can be queried."""
 
@@ -23,7 +13,7 @@ from osprofiler import profiler
 
 from profiler_bridge.notification import Notification
 from profiler_bridge.storage import get_storage
-from profiler_bridge.storage.base import Storage
+from profiler_bridge.storage.traces import Storage
 from tests import bus
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.payloads import TRACE
@@ -115,13 +105,13 @@ def _watch(
                 raise RuntimeError("not every point can be queried")
         for base_id in base_ids[complete:]:
             known = seen.setdefault(base_id, set())
-            found: list[Notification] = storage.notifications(base_id)
+            stored: list[Notification] = storage.notifications(base_id)
             now = time.time()
-            for each in found:
-                if each.text not in known:
-                    known.add(each.text)
+            for notification in stored:
+                if notification.text not in known:
+                    known.add(notification.text)
                     if base_id != base_ids[0]:
-                        taken.append(now * 1e3 - each.timestamp / 1e3)
+                        taken.append(now * 1e3 - notification.timestamp / 1e3)
             if base_id == base_ids[complete] and len(known) == TRACE:
                 complete += 1
     return taken

@@ -1,16 +1,6 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
-"""Points per second of several workers on one queue."""
+"""Points per second of several workers on one queue, and their shares."""
 
 from __future__ import annotations
 
@@ -20,7 +10,8 @@ from collections.abc import Iterator
 from tests.benchmarks.backlog import drain, make
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.listener import OURS
-from tests.benchmarks.table import Row, compare
+from tests.benchmarks.notifier import MANY, messages_of_many
+from tests.benchmarks.table import Row, compare, single
 
 _WORKERS = (1, 2, 4)
 
@@ -42,3 +33,15 @@ def run(bench: Bench) -> Iterator[Row]:
                 "1 worker",
                 rates[1],
             )
+    large = [*messages_of_many(bench.size(100_000, 5_000))]
+    shares = []
+    for _ in bench.turns(5):
+        with bench.database("SQLite") as url:
+            shares.append(drain(bench, large, OURS, url, 4).largest_share)
+    yield single(
+        f"largest share of CPU time of 4 workers, {len(large)} messages of"
+        f" {MANY} points",
+        "of 1",
+        shares,
+        at_most=bench.wanted(0.4),
+    )

@@ -1,19 +1,10 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
-"""The table that the chaos suite prints."""
+"""The tables that the chaos suite prints."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 
 import pytest
@@ -32,12 +23,29 @@ class Row:
     doubled: int
 
 
+@dataclass(frozen=True)
+class LagRow:
+    """How far behind the bus that stays was, while another was killed.
+
+    :param mean_lag: of all batches, in seconds
+    :param worst_second: the mean lag of the second that had the longest
+    :param most_waiting: messages in the queue, looked at every second
+    """
+
+    other_bus: str
+    batches: int
+    mean_lag: str
+    worst_second: str
+    most_waiting: int
+
+
 ROWS = pytest.StashKey[list[Row]]()
+LAGS = pytest.StashKey[list[LagRow]]()
 
 
-def render(rows: list[Row]) -> str:
-    """The rows as a simple table of reStructuredText."""
-    head = tuple(each.name.replace("_", " ") for each in fields(Row))
+def render(rows: Sequence[Row] | Sequence[LagRow]) -> str:
+    """The rows, at least one, as a simple table of reStructuredText."""
+    head = tuple(field.name.replace("_", " ") for field in fields(rows[0]))
     cells = [head, *(tuple(map(str, astuple(row))) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     rule = "  ".join("=" * width for width in widths)

@@ -1,86 +1,27 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
-"""Whatever fails: each notification is stored once, or set aside.
-
-Real servers fail, for real, while the real osprofiler sends. Then what is
-stored is compared with what the broker had accepted, one by one.
-"""
+"""Whatever fails: each notification is stored once, or set aside."""
 
 from __future__ import annotations
 
 import contextlib
-import random
-import sqlite3
-import threading
 import time
-import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from osprofiler import profiler
 
-from profiler_bridge.set_aside import SetAside
-from profiler_bridge.storage import get_storage
-from tests import bus, servers
-from tests.chaos import table
-from tests.daemon import Daemon, wait_for
-
-# Workers of the bridge and the rate of points are such that a fault of a
-# second meets some of them in every state there is.
-POINTS_PER_SECOND = 400
-
-
-@dataclass
-class Broker:
-    """What carries the notifications.
-
-    :param url: its transport_url
-    :param options: of [oslo_messaging_rabbit], at both ends
-    :param kill: kills it, or the node of it that matters most
-    :param start: undoes that
-    :param depth: how many messages wait
-    """
-
-    url: str
-    options: dict[str, object]
-    kill: Callable[[], object]
-    start: Callable[[], object]
-    depth: Callable[[], int]
-
-
-@dataclass
-class Scene:
-    """What a fault can break.
-
-    :param url: of the storage
-    :param stop_storage: makes it unreachable
-    :param start_storage: undoes that
-    """
-
-    broker: Broker
-    daemon: Daemon
-    url: str
-    stop_storage: Callable[[], object]
-    start_storage: Callable[[], object]
-    random: random.Random
-    seconds: float
-
-
-Fault = Callable[[Scene], None]
+from tests import servers
+from tests.chaos.scene import (
+    Breakable,
+    Fault,
+    Scene,
+    node,
+    play,
+    sqlite,
+    storage_away,
+)
+from tests.daemon import wait_for
 
 
 def kill_a_worker_every_second(scene: Scene) -> None:
@@ -89,29 +30,6 @@ def kill_a_worker_every_second(scene: Scene) -> None:
         wait_for(scene.daemon.workers, "workers")
         for pid in scene.daemon.workers():
             scene.daemon.signal("KILL", pid)
-
-
-def storage_away(scene: Scene) -> None:
-    time.sleep(1)
-    scene.stop_storage()
-    time.sleep(scene.seconds)
-    scene.start_storage()
-
-
-def broker_restarts(scene: Scene) -> None:
-    time.sleep(1)
-    scene.broker.kill()
-    scene.broker.start()
-    time.sleep(scene.seconds)
-
-
-def broker_failover(scene: Scene) -> None:
-    """A node dies and comes back; the others go on with the queue."""
-    time.sleep(1)
-    scene.broker.kill()
-    time.sleep(scene.seconds)
-    scene.broker.start()
-    assert "Reconnected to AMQP server" in scene.daemon.log
 
 
 def service_killed(scene: Scene) -> None:
@@ -133,7 +51,7 @@ def service_told(scene: Scene) -> None:
         scene.daemon.start()
 
 
-def nothing(scene: Scene) -> None:
+def quiet(scene: Scene) -> None:
     time.sleep(scene.seconds)
 
 
@@ -160,15 +78,15 @@ FAULTS: list[tuple[Fault, str]] = [
             "postgresql",
             "redis",
             "redissentinel",
+            "galera, node killed",
+            "galera, node cut off",
         )
     ),
-    (broker_restarts, "mariadb"),
-    (broker_failover, "mariadb"),
-    (nothing, "sqlite"),
+    (quiet, "sqlite"),
     (anything, "postgresql"),
 ]
 # Where a poison message stands in every tenth place.
-POISONED = {nothing, anything, storage_away}
+POISONED = {quiet, anything, storage_away}
 
 
 @pytest.mark.parametrize(
@@ -182,195 +100,50 @@ def test_nothing_lost_nothing_doubled(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    seed = request.config.getoption("--chaos-seed")
-    seconds = request.config.getoption("--chaos-seconds")
-    in_cluster = fault is broker_failover
-    with (
-        cluster() if in_cluster else node(request) as broker,
-        STORAGES[storage](request, tmp_path) as (url, stop, start),
-    ):
-        daemon = Daemon(
+    with STORAGES[storage](request, tmp_path) as breakable:
+        play(
+            fault,
+            node(request),
+            storage,
+            breakable,
             tmp_path,
-            {
-                "DEFAULT": {"transport_url": broker.url},
-                "osprofiler": {"connection_string": url},
-                "bridge": {"workers": 2, "batch_size": 50, "prefetch": 100},
-                "oslo_messaging_rabbit": {
-                    **broker.options,
-                    "kombu_reconnect_delay": 0.2,
-                },
-            },
+            request.config,
+            poison=10 if fault in POISONED else 0,
         )
-        get_storage(url).prepare()
-        with daemon:
-            if in_cluster:
-                # A queue is led by the node that its first user is
-                # connected to; this has to be one of the workers.
-                wait_for(lambda: daemon.log.count("Listening") == 2, "workers")
-            scene = Scene(
-                broker,
-                daemon,
-                url,
-                stop,
-                start,
-                random.Random(seed),
-                seconds,
-            )
-            poison = 10 if fault in POISONED else 0
-            sent, poisoned = send_while(scene, fault, poison)
-            set_aside = SetAside(str(daemon.set_aside), 2**30)
-            base_ids = {each["base_id"] for each in sent}
-            # The broker's word that all is acknowledged comes last.
-            wait_for(
-                lambda: (
-                    len(stored(url, base_ids)) >= len(sent)
-                    and len(list(set_aside.messages())) >= poisoned
-                ),
-                f"{len(sent)} notifications and {poisoned} set aside",
-                seconds=90,
-            )
-            assert daemon.terminate() == 0
-        accepted = Counter(map(key, sent))
-        found = Counter(stored(url, base_ids))
-        row = table.Row(
-            fault=fault.__name__.replace("_", " "),
-            storage=storage,
-            sent=len(sent) + poisoned,
-            # Not what the broker took and then died before it said so.
-            stored=(found & accepted).total(),
-            set_aside=len(list(set_aside.messages())),
-            lost=(accepted - found).total(),
-            doubled=sum(count - 1 for count in found.values()),
-        )
-        request.config.stash[table.ROWS].append(row)
-        assert (row.lost, row.doubled, row.set_aside) == (0, 0, poisoned)
-        assert broker.depth() == 0
-
-
-def send_while(
-    scene: Scene, fault: Fault, poison: int
-) -> tuple[list[dict[str, Any]], int]:
-    """Profile until the fault is over; what the broker accepted."""
-    over = threading.Event()
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            fault(scene)
-        except BaseException as error:  # noqa: BLE001 - raised below
-            failures.append(error)
-        finally:
-            over.set()
-
-    poisoned = 0
-    thread = threading.Thread(target=run)
-    with bus.osprofiler_to(
-        scene.broker.url, rabbit=scene.broker.options
-    ) as confirmed:
-        thread.start()
-        while not over.is_set():
-            profiler.init("SECRET_KEY")
-            with profiler.Trace("wsgi", info={"request": {"path": "/"}}):
-                for number in range(scene.random.randrange(20)):
-                    with profiler.Trace("db", info={"db": {"n": number}}):
-                        time.sleep(1 / POINTS_PER_SECOND)
-            profiler.clean()
-            while poison and poisoned < len(confirmed) // poison:
-                # Confirmed too, or publish raises; a fault that takes the
-                # broker away has no poison.
-                poisoned += bus.publish(
-                    scene.broker.url,
-                    [bus.envelope({"name": str(uuid.uuid4())})],
-                    durable=True,
-                )
-        thread.join()
-    if failures:
-        raise failures[0]
-    return confirmed, poisoned
-
-
-def key(payload: dict[str, Any]) -> tuple[str, str]:
-    """What tells the points of this source apart."""
-    return payload["trace_id"], payload["name"]
-
-
-def stored(url: str, base_ids: set[str]) -> list[tuple[str, str]]:
-    storage = get_storage(url)
-    try:
-        return [
-            key(dict(each.payload))
-            for base_id in base_ids
-            for each in storage.notifications(base_id)
-        ]
-    finally:
-        storage.close()
-
-
-@contextlib.contextmanager
-def node(request: pytest.FixtureRequest) -> Iterator[Broker]:
-    """One node with a durable queue."""
-    server: servers.RabbitMQ = request.getfixturevalue("rabbitmq")
-    url = request.getfixturevalue("transport_url")
-    yield Broker(
-        url,
-        {"amqp_durable_queues": True},
-        server.kill,
-        server.start,
-        lambda: server.queue_depth(bus.QUEUE, url),
-    )
-
-
-@contextlib.contextmanager
-def cluster() -> Iterator[Broker]:
-    """Three nodes with a quorum queue; its leader dies."""
-    dead: list[servers.RabbitMQNode] = []
-    with servers.RabbitMQCluster() as nodes:
-
-        def kill() -> None:
-            dead.append(nodes.leader(bus.QUEUE))
-            dead[0].kill()
-
-        yield Broker(
-            nodes.transport_url,
-            {"rabbit_quorum_queue": True},
-            kill,
-            lambda: dead.pop().start(),
-            lambda: nodes.queue_depth(bus.QUEUE),
-        )
-
-
-Breakable = tuple[str, Callable[[], object], Callable[[], object]]
-
-
-@contextlib.contextmanager
-def sqlite(
-    request: pytest.FixtureRequest, folder: Path
-) -> Iterator[Breakable]:
-    path = folder / "traces.sqlite"
-    locks: list[sqlite3.Connection] = []
-
-    def lock() -> None:
-        locks.append(
-            sqlite3.connect(path, timeout=30, check_same_thread=False)
-        )
-        locks[0].execute("BEGIN EXCLUSIVE")
-
-    def unlock() -> None:
-        locks.pop().close()
-
-    yield f"sqlite:///{path}", lock, unlock
 
 
 @contextlib.contextmanager
 def database(name: str, request: pytest.FixtureRequest) -> Iterator[Breakable]:
     server = request.getfixturevalue(name)
-    yield request.getfixturevalue(f"{name}_url"), server.stop, server.start
+    yield [request.getfixturevalue(f"{name}_url")], server.stop, server.start
+
+
+@contextlib.contextmanager
+def node_killed(
+    request: pytest.FixtureRequest, folder: Path
+) -> Iterator[Breakable]:
+    """Galera's first node dies; its clients reach another by HAProxy."""
+    first, second, _ = request.getfixturevalue("galera_urls")
+    nodes = request.getfixturevalue("galera").nodes
+    with servers.HAProxy([node.port for node in nodes]) as proxy:
+        moving = first.replace(f":{nodes[0].port}/", f":{proxy.port}/")
+        yield [moving, second], nodes[0].kill, nodes[0].start
+
+
+@contextlib.contextmanager
+def node_cut_off(
+    request: pytest.FixtureRequest, folder: Path
+) -> Iterator[Breakable]:
+    """Galera's first node loses the others, and so refuses everything."""
+    urls = request.getfixturevalue("galera_urls")
+    node = request.getfixturevalue("galera").nodes[0]
+    yield urls[:2], node.isolate, node.rejoin
 
 
 @contextlib.contextmanager
 def redis(request: pytest.FixtureRequest, folder: Path) -> Iterator[Breakable]:
     server = request.getfixturevalue("redis_server")
-    yield request.getfixturevalue("redis_url"), server.stop, server.start
+    yield [request.getfixturevalue("redis_url")], server.stop, server.start
 
 
 @contextlib.contextmanager
@@ -381,7 +154,7 @@ def sentinel(
     group = request.getfixturevalue("sentinel")
     dead: list[servers.Redis] = []
     yield (
-        group.url,
+        [group.url],
         lambda: dead.append(group.kill_master()),
         lambda: dead.pop().start(),
     )
@@ -394,9 +167,11 @@ STORAGES: dict[
         contextlib.AbstractContextManager[Breakable],
     ],
 ] = {
-    "sqlite": sqlite,
+    "sqlite": lambda _, folder: sqlite(folder),
     "redis": redis,
     "redissentinel": sentinel,
     "mariadb": lambda request, _: database("mariadb", request),
     "postgresql": lambda request, _: database("postgresql", request),
+    "galera, node killed": node_killed,
+    "galera, node cut off": node_cut_off,
 }

@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """The main job: from osprofiler over RabbitMQ into a database, and out."""
 
@@ -27,7 +17,7 @@ from osprofiler import profiler
 
 from profiler_bridge.query import TraceQuery
 from profiler_bridge.storage import get_storage
-from profiler_bridge.storage.base import Storage
+from profiler_bridge.storage.traces import Storage
 from tests import bus, servers
 from tests.daemon import Daemon, script, wait_for
 from tests.osprofiler_report import equal_reports, osprofiler_report

@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """profiler-bridge-manage check: what it finds, on real servers."""
 
@@ -27,25 +17,31 @@ import kombu
 import pytest
 import sqlalchemy as sa
 
-from profiler_bridge.check import Finding, Result, check, exit_code
+from profiler_bridge.bus import broker
+from profiler_bridge.daemon.set_aside import SetAside, SetAsideMessage
+from profiler_bridge.exceptions import Reason
+from profiler_bridge.preflight import Finding, Result, check, exit_code
 from profiler_bridge.storage import get_storage
 from tests import bus, servers
 from tests.daemon import Daemon, script, wait_for
+from tests.functional.test_queue import user_with
 
 ROOT = Path(__file__).parents[2]
 OK, WARNING, FAILURE = Result
 SECRET = "s3cret"
 
 
-def found(
-    configured: Daemon, bridges: int = 0
+def run_check(
+    configured: Daemon, bridges: int | None = None
 ) -> dict[str, list[tuple[Result, str]]]:
     """By check: results and details."""
     results: dict[str, list[tuple[Result, str]]] = {}
-    for each in check([str(configured.config_file)], None, bridges):
-        assert each.detail.isprintable()
-        assert SECRET not in each.detail
-        results.setdefault(each.check, []).append((each.result, each.detail))
+    for finding in check([str(configured.config_file)], None, bridges):
+        assert finding.detail.isprintable()
+        assert SECRET not in finding.detail
+        results.setdefault(finding.check, []).append(
+            (finding.result, finding.detail)
+        )
     return results
 
 
@@ -88,7 +84,7 @@ def reading(transport_url: str, durable: bool = False) -> Iterator[None]:
 
 
 def test_unreachable_bus(configure: Configure) -> None:
-    [(result, detail)] = found(configure())["bus"]
+    [(result, detail)] = run_check(configure())["bus"]
     assert result == FAILURE
     assert "127.0.0.1" in detail
 
@@ -103,7 +99,7 @@ def test_bus_that_cannot_be_looked_into(configure: Configure) -> None:
             DEFAULT={"transport_url": url},
             bridge={"at_most_once": at_most_once},
         )
-        [(result, _)] = found(configured)["bus"]
+        [(result, _)] = run_check(configured)["bus"]
         assert result == expected, url
 
 
@@ -112,7 +108,7 @@ def test_durable_mismatch(
     configure: Configure, transport_url: str, durable: bool
 ) -> None:
     bus.publish(transport_url, [{}], durable=durable)
-    [(result, detail)] = found(
+    [(result, detail)] = run_check(
         configure(
             DEFAULT={"transport_url": transport_url},
             oslo_messaging_rabbit={"amqp_durable_queues": not durable},
@@ -127,7 +123,7 @@ def test_durable_mismatch(
 def test_queue_is_not_made(
     configure: Configure, rabbitmq: servers.RabbitMQ, transport_url: str
 ) -> None:
-    results = found(configure(DEFAULT={"transport_url": transport_url}))
+    results = run_check(configure(DEFAULT={"transport_url": transport_url}))
     [(result, detail)] = results["queue"]
     assert result == OK
     assert "profiler.info is not there yet" in detail
@@ -142,7 +138,7 @@ def test_queue_that_nobody_drains(
     """Also where it is another queue that the bridge reads."""
     bus.publish(transport_url, [{}] * 3, durable=True)
     for bridge in ({}, {"pool": "bridge"}):
-        results = found(
+        results = run_check(
             configure(DEFAULT={"transport_url": transport_url}, bridge=bridge)
         )
         [(result, detail)] = results["messages"]
@@ -158,7 +154,7 @@ def test_prefetch(configure: Configure, transport_url: str) -> None:
         ({}, {"prefetch": 100}, WARNING),
         ({}, {"prefetch": 100, "batch_size": 100}, OK),
     ):
-        [(result, _)] = found(
+        [(result, _)] = run_check(
             configure(
                 DEFAULT={"transport_url": transport_url},
                 oslo_messaging_rabbit=rabbit,
@@ -172,7 +168,7 @@ def test_queues_that_are_not_durable(
     configure: Configure, transport_url: str
 ) -> None:
     bus.publish(transport_url, [{}])
-    results = found(
+    results = run_check(
         configure(
             DEFAULT={"transport_url": transport_url},
             oslo_messaging_rabbit={"amqp_durable_queues": False},
@@ -181,7 +177,237 @@ def test_queues_that_are_not_durable(
     [(result, detail)] = results["durability"]
     assert result == WARNING
     assert "amqp_durable_queues = true" in detail
-    assert [each for each, _ in results["queue"]] == [OK]
+    assert [result for result, _ in results["queue"]] == [OK]
+
+
+def test_a_broker_that_takes_no_such_queue(
+    configure: Configure, transport_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As RabbitMQ 4.3, by its version: there is no package of it to run."""
+    monkeypatch.setattr(broker, "refuses_transient", lambda _version: True)
+    options = {
+        "DEFAULT": {"transport_url": transport_url},
+        "oslo_messaging_rabbit": {"amqp_durable_queues": False},
+    }
+    [(result, detail)] = run_check(configure(**options))["durability"]
+    assert result == FAILURE
+    assert re.search(r"RabbitMQ \d+\.\d+\.\d+ takes no queues", detail)
+    assert "set amqp_durable_queues = true, or rabbit_quorum_queue" in detail
+    options["oslo_messaging_rabbit"] = {"rabbit_quorum_queue": True}
+    [(result, _)] = run_check(configure(**options))["durability"]
+    assert result == OK
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("3.10.8", False),
+        ("4.2.9", False),
+        ("4.3.0", True),
+        ("4.10.1-rc.1", True),
+        ("5.0", True),
+        ("", False),
+        ("unknown", False),
+    ],
+)
+def test_versions(version: str, expected: bool) -> None:
+    assert broker.refuses_transient(version) == expected
+
+
+class ManagedRabbitMQ(servers.RabbitMQ):
+    """With its management plugin."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.management_port = servers.free_port()
+
+    @property
+    def management(self) -> str:
+        return f"http://127.0.0.1:{self.management_port}"
+
+    def prepare(self) -> None:
+        super().prepare()
+        (self.folder / "enabled_plugins").write_text(
+            "[rabbitmq_management].\n"
+        )
+        with (self.folder / "rabbitmq.conf").open("a") as file:
+            file.write(
+                f"management.tcp.port = {self.management_port}\n"
+                "management.tcp.ip = 127.0.0.1\n"
+            )
+
+
+@pytest.fixture(scope="module")
+def managed() -> Iterator[ManagedRabbitMQ]:
+    with ManagedRabbitMQ() as server:
+        yield server
+
+
+def consuming(url: str, name: str) -> amqp.Connection:
+    """A consumer whose connection has a name."""
+    parts = sa.make_url(url)
+    link = amqp.Connection(
+        f"127.0.0.1:{parts.port}",
+        userid=parts.username,
+        password=parts.password,
+        virtual_host=parts.database,
+        client_properties={"connection_name": name},
+    )
+    link.connect()
+    link.channel().basic_consume(bus.QUEUE)
+    return link
+
+
+def test_readers_are_known_by_their_names(
+    configure: Configure, managed: ManagedRabbitMQ
+) -> None:
+    url = managed.vhost()
+    configured = configure(
+        DEFAULT={"transport_url": url},
+        bridge={"workers": 2, "management_url": managed.management},
+    )
+    with configured:
+        wait_for(lambda: configured.log.count("Listening") == 2, "workers")
+        ours = "2 worker(s) of bridges read profiler.info"
+        wait_for(
+            lambda: run_check(configured)["consumers"] == [(OK, ours)],
+            "what the plugin knows some seconds later",
+        )
+        assert run_check(configured, 1)["consumers"] == [(OK, ours)]
+        [(result, detail)] = run_check(configured, 2)["consumers"]
+        assert result == WARNING
+        assert "expected are 4" in detail
+        with contextlib.ExitStack() as stack:
+            for name in (
+                "ceilometer-agent-notification:7:uuid",
+                "osprofiler:8:uuid",
+                "",
+            ):
+                stack.callback(consuming(url, name).close)
+
+            def others() -> list[str]:
+                return sorted(
+                    detail
+                    for result, detail in run_check(configured)["consumers"]
+                    if result == WARNING
+                )
+
+            wait_for(lambda: len(others()) == 3, "all of them")
+            first, second, third = others()
+        assert "ceilometer-agent-notification:7:uuid (user guest, at" in first
+        assert "take profiler out of topics" in first
+        assert "osprofiler:8:uuid (user guest, at 127.0.0.1)" in second
+        assert "py-amqp (user guest" in third
+        assert configured.terminate() == 0
+
+
+def test_policies_that_lose_messages(
+    configure: Configure, managed: ManagedRabbitMQ
+) -> None:
+    """The daemon says so, too."""
+    url = managed.vhost()
+    bus.publish(url, [{}], durable=True)
+    configured = configure(
+        DEFAULT={"transport_url": url},
+        bridge={"management_url": managed.management},
+    )
+    assert [result for result, _ in run_check(configured)["queue"]] == [OK]
+    limits = {
+        "expires": 60_000,
+        "max-length": 1000,
+        "max-length-bytes": 10_000,
+        "message-ttl": 60_001,
+    }
+    managed.ctl(
+        *("set_policy", "-p", url.rpartition("/")[2], "cloud", "^profiler"),
+        json.dumps(limits),
+    )
+
+    def warnings() -> list[str]:
+        results = run_check(configured)["queue"]
+        return sorted(
+            detail for result, detail in results if result == WARNING
+        )
+
+    wait_for(warnings, "what the plugin knows some seconds later")
+    assert [detail.rpartition(":")[0] for detail in warnings()] == [
+        f"profiler.info: {limit} is {value} in policy cloud"
+        for limit, value in limits.items()
+    ]
+    with configured:
+        wait_for(
+            lambda: configured.log.count("Queue profiler.info loses") == 4,
+            "warnings",
+        )
+        assert configured.terminate() == 0
+
+
+def test_a_user_whom_the_plugin_does_not_answer(
+    configure: Configure, managed: ManagedRabbitMQ
+) -> None:
+    url = managed.vhost()
+    bus.publish(url, [{}], durable=True)
+    managed.ctl("add_user", "plain", SECRET)
+    managed.ctl(
+        "set_permissions", "-p", url.rpartition("/")[2], "plain", *[".*"] * 3
+    )
+    options = {"transport_url": url.replace("guest:guest", f"plain:{SECRET}")}
+    [(result, detail)] = run_check(
+        configure(
+            DEFAULT=options, bridge={"management_url": managed.management}
+        )
+    )["consumers"]
+    assert result == OK
+    assert "401 Unauthorized, for its user has no tag management" in detail
+    for wrong in ("15672", "ftp://127.0.0.1", "http://u:a#b@127.0.0.1"):
+        [(result, detail)] = run_check(
+            configure(DEFAULT=options, bridge={"management_url": wrong})
+        )["bus"]
+        assert result == FAILURE
+        assert detail.startswith("management_url cannot be used: ")
+
+
+def test_the_bridges_of_this_host_are_known_without_the_plugin(
+    configure: Configure, transport_url: str
+) -> None:
+    configured = configure(
+        DEFAULT={"transport_url": transport_url}, bridge={"workers": 2}
+    )
+    with configured:
+        wait_for(lambda: configured.log.count("Listening") == 2, "workers")
+        [(result, detail)] = run_check(configured)["consumers"]
+        assert result == OK
+        assert "has 2 consumer(s), expected are 2: 1 bridge(s) on" in detail
+        assert "only RabbitMQ's management plugin could say (" in detail
+        with reading(transport_url, durable=True):
+            [(result, detail)] = run_check(configured)["consumers"]
+        assert result == WARNING
+        assert "openstack-helm" in detail
+        assert configured.terminate() == 0
+
+
+def test_a_missing_right_of_the_bus(
+    configure: Configure, rabbitmq: servers.RabbitMQ, transport_url: str
+) -> None:
+    name, url = user_with(rabbitmq, transport_url, "^$", ".*", ".*")
+    for bridge, queue in (
+        ({}, "profiler.info"),
+        ({"pool": "mine", "exchanges": "cinder,nova"}, "mine"),
+    ):
+        results = run_check(
+            configure(DEFAULT={"transport_url": url}, bridge=bridge)
+        )["queue"]
+        assert results[0][0] == FAILURE
+        right = f"user {name} has no right to configure queue {queue} in"
+        assert right in results[0][1]
+    vhost = transport_url.rpartition("/")[2]
+    rabbitmq.ctl(
+        *("set_permissions", "-p", vhost, name, ".*", ".*", "^(mine|nova)$")
+    )
+    results = run_check(
+        configure(DEFAULT={"transport_url": url}, bridge=bridge)
+    )["queue"]
+    assert "no right to read exchange cinder in" in results[0][1]
 
 
 # Storages
@@ -191,7 +417,7 @@ def test_unreachable_storages(configure: Configure) -> None:
     for scheme in ("mysql+pymysql", "postgresql", "redis", "redissentinel"):
         port = servers.free_port()
         url = f"{scheme}://u:{SECRET}@127.0.0.1:{port}/0"
-        [(result, detail)] = found(
+        [(result, detail)] = run_check(
             configure(osprofiler={"connection_string": url})
         )["storage"]
         assert result == FAILURE
@@ -207,27 +433,49 @@ def test_missing_right_to_insert(
     configured = configure(osprofiler={"connection_string": url})
     if prepared:
         get_storage(url).prepare()
-    [(result, detail)] = found(configured)["storage"]
+    [(result, detail)] = run_check(configured)["storage"]
     assert result == OK
     mariadb.execute(
         f"REVOKE INSERT ON {parts.database}.* FROM {parts.username}@'%'"
     )
-    [(result, detail)] = found(configured)["storage"]
+    [(result, detail)] = run_check(configured)["storage"]
     assert result == FAILURE
     assert "the user needs CREATE, SELECT and INSERT" in detail
     assert str(parts.password) not in detail
+
+
+def test_missing_right_to_delete(
+    configure: Configure, mariadb: servers.MariaDB, mariadb_url: str
+) -> None:
+    get_storage(mariadb_url).prepare()
+    for retention, expected in (("0", OK), ("7d", FAILURE)):
+        configured = configure(
+            osprofiler={
+                "connection_string": mariadb_url,
+                "retention": retention,
+            }
+        )
+        [(result, detail)] = run_check(configured)["storage"]
+        assert result == expected
+    assert "DELETE command denied" in detail
+    parts = sa.make_url(mariadb_url)
+    mariadb.execute(
+        f"GRANT DELETE ON {parts.database}.* TO {parts.username}@'%'"
+    )
+    [(result, detail)] = run_check(configured)["storage"]
+    assert result == OK
 
 
 def test_eviction(
     configure: Configure, redis_server: servers.Redis, redis_url: str
 ) -> None:
     configured = configure(osprofiler={"connection_string": redis_url})
-    [(result, _)] = found(configured)["storage"]
+    [(result, _)] = run_check(configured)["storage"]
     assert result == OK
     redis_server.execute("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     redis_server.execute("CONFIG", "SET", "appendonly", "no")
     try:
-        [eviction, append_only] = found(configured)["storage"]
+        [eviction, append_only] = run_check(configured)["storage"]
     finally:
         redis_server.execute("CONFIG", "SET", "maxmemory-policy", "noeviction")
         redis_server.execute("CONFIG", "SET", "appendonly", "yes")
@@ -246,7 +494,7 @@ def test_a_clock_that_is_wrong(
         " 'SET timestamp = UNIX_TIMESTAMP(SYSDATE(6)) - 600'"
     )
     try:
-        [(result, detail)] = found(configured)["storage"]
+        [(result, detail)] = run_check(configured)["storage"]
     finally:
         mariadb.execute("SET GLOBAL init_connect = ''")
     assert result == WARNING
@@ -257,7 +505,7 @@ def test_a_clock_that_is_wrong(
 def test_no_storage(configure: Configure) -> None:
     for url, says in (("", "set connection_string"), ("redi://x", "redi://")):
         configured = configure(osprofiler={"connection_string": url})
-        [(result, detail)] = found(configured)["storage"]
+        [(result, detail)] = run_check(configured)["storage"]
         assert result == FAILURE
         assert says in detail
 
@@ -267,20 +515,42 @@ def test_no_storage(configure: Configure) -> None:
 
 def test_set_aside(configure: Configure, tmp_path: Path) -> None:
     configured = configure()
-    assert found(configured)["set-aside"][0][0] == OK
+    assert run_check(configured)["set-aside"][0][0] == OK
     assert not configured.set_aside.exists()  # the daemon's user makes it
 
     configured.set_aside.write_text("no database " * 100)
-    [(result, detail)] = found(configured)["set-aside"]
+    [(result, detail)] = run_check(configured)["set-aside"]
     assert result == FAILURE
     assert "not a database" in detail
 
+    configured.set_aside.unlink()
+    SetAside(str(configured.set_aside), 2**20).add(
+        SetAsideMessage(Reason.BAD_ID, "", "", str(number))
+        for number in range(7)
+    )
+    [(result, detail)] = run_check(configured)["set-aside"]
+    assert result == WARNING
+    assert f"{configured.set_aside} has 7 message(s)" in detail
+
     nowhere = tmp_path / "nowhere" / "set-aside.sqlite"
-    [(result, detail)] = found(configure(bridge={"set_aside": nowhere}))[
+    [(result, detail)] = run_check(configure(bridge={"set_aside": nowhere}))[
         "set-aside"
     ]
     assert result == FAILURE
     assert "No such file or directory: set set_aside in [bridge]" in detail
+
+
+def test_set_aside_on_a_full_disk(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none_free = os.statvfs_result(
+        [4096, 4096, 10**6, 1000, 0, 9, 9, 9, 0, 255]
+    )
+    monkeypatch.setattr(os, "statvfs", lambda _path: none_free)
+    configured = configure()
+    [(result, detail)] = run_check(configured)["set-aside"]
+    assert result == FAILURE
+    assert f"{configured.set_aside}: No space left on device" in detail
 
 
 # Configuration
@@ -289,23 +559,32 @@ def test_set_aside(configure: Configure, tmp_path: Path) -> None:
 def test_names_that_are_no_options(configure: Configure) -> None:
     configured = configure(
         bridge={"worker": 3, "mask-keys": "a", "\x1b[2J": "\x1b"},
+        DEFAULT={"log-dir": "/tmp", "log_file": "x"},
+        Bridge={"mask_keys": "b"},
         osprofilr={"connection_string": "x"},
         # Where osprofiler has it, and with a name of its own.
         profiler={"sentinel-service-name": "x"},
         oslo_messaging_notifications={"transport_url": "fake://"},
     )
-    [(result, detail)] = found(configured)["configuration"]
+    [(result, detail)] = run_check(configured)["configuration"]
     assert result == WARNING
     assert "worker in [bridge] of" in detail
     assert "connection_string in [osprofilr] of" in detail
-    assert detail.count(" of ") == 3
+    # oslo.config ignores them, and says nothing.
+    assert "mask-keys in [bridge] of" in detail
+    assert "(write mask_keys)" in detail
+    assert "(write log_dir)" in detail
+    assert "(write sentinel_service_name)" in detail
+    assert detail.count(" of ") == 6
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("[bridge]\nworkers = many\n", "workers"),
-        (f"[osprofiler\nx = redis://u:{SECRET}@localhost\n", "parse"),
+        ("[bridge]\ntopics =\n", "topics"),
+        ("[oslo_messaging_rabbit]\nssl = perhaps\n", "ssl in"),
+        (f"[osprofiler\nx = redis://u:{SECRET}@localhost\n", "line 1: Inv"),
     ],
 )
 def test_configuration_that_cannot_be_used(
@@ -313,7 +592,7 @@ def test_configuration_that_cannot_be_used(
 ) -> None:
     configured = configure()
     configured.config_file.write_text(text)
-    [(result, detail)] = found(configured)["configuration"]
+    [(result, detail)] = run_check(configured)["configuration"]
     assert result == FAILURE
     assert says in detail
 
@@ -347,7 +626,7 @@ def test_oslo_config_validator(tmp_path: Path) -> None:
 
 def test_exit_codes() -> None:
     assert exit_code([]) == 0
-    results = [Finding("a", each, "") for each in Result]
+    results = [Finding("a", result, "") for result in Result]
     assert [exit_code(results[:at]) for at in (1, 2, 3)] == [0, 1, 2]
     assert exit_code(results[::-1]) == 2
 
@@ -394,13 +673,13 @@ def test_a_bridge_and_a_second_reader(
             lambda: configured.log.count("Listening") == 2, "both workers"
         )
         code, findings = manage(configured, "--bridges", "1")
-        assert [each["Check"] for each in findings] == CHECKS
-        assert {each["Result"] for each in findings} == {"ok"}
+        assert [row["Check"] for row in findings] == CHECKS
+        assert {row["Result"] for row in findings} == {"ok"}
         assert code == 0
 
         with reading(transport_url, durable=True):
             code, findings = manage(configured, "--bridges", "1")
-        [second] = [each for each in findings if each["Result"] != "ok"]
+        [second] = [row for row in findings if row["Result"] != "ok"]
         assert second["Check"] == "consumers"
         assert second["Result"] == "warning"
         seen = "has 3 consumer(s), expected are 2: 1 bridge(s)"
@@ -408,5 +687,5 @@ def test_a_bridge_and_a_second_reader(
         assert code == 1
     configured.config_file.write_text("[bridge]\nworkers = none\n")
     code, findings = manage(configured)
-    assert [each["Result"] for each in findings] == ["failure"]
+    assert [row["Result"] for row in findings] == ["failure"]
     assert code == 2

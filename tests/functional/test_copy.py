@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """profiler-bridge-manage copy, between real servers."""
 
@@ -19,18 +9,23 @@ import json
 import os
 import pty
 import subprocess
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from osprofiler.drivers.sqlalchemy_driver import SQLAlchemyDriver
 
-from profiler_bridge import copying, exceptions
+from profiler_bridge import exceptions, transfer
+from profiler_bridge.cmd.app import CLEARED
+from profiler_bridge.daemon.set_aside import SetAside
 from profiler_bridge.notification import Notification
 from profiler_bridge.query import TraceQuery
-from profiler_bridge.set_aside import SetAside
-from profiler_bridge.storage import base, get_storage, osprofiler_table
-from profiler_bridge.storage.base import Storage
+from profiler_bridge.report import osprofiler
+from profiler_bridge.storage import get_storage
+from profiler_bridge.storage.plugin import Inserted, Piece
+from profiler_bridge.storage.sql import osprofiler_table
+from profiler_bridge.storage.traces import Storage, split_into_pieces
 from profiler_bridge.testing.sample import (
     SECOND,
     STARTED,
@@ -52,7 +47,7 @@ def traces(count: int, seed: int = 1) -> Traces:
     """By base_id; one starts each second."""
     rng = seeded(seed)
     made = [request(rng, STARTED + number * SECOND) for number in range(count)]
-    return {each[0]["base_id"]: each for each in made}
+    return {payloads[0]["base_id"]: payloads for payloads in made}
 
 
 def fill(storage: Storage, stored: Traces) -> None:
@@ -61,14 +56,14 @@ def fill(storage: Storage, stored: Traces) -> None:
         storage.write(notifications(payloads))
 
 
-def texts(found: list[Notification]) -> list[str]:
-    return sorted(each.text for each in found)
+def texts(trace: list[Notification]) -> list[str]:
+    return sorted(notification.text for notification in trace)
 
 
 def assert_has(storage: Storage, wanted: Traces) -> None:
     """It lists and has these traces, and no others."""
     page = storage.list_traces(TraceQuery(limit=10_000))
-    assert {each.base_id for each in page} == wanted.keys()
+    assert {summary.base_id for summary in page} == wanted.keys()
     for base_id, payloads in wanted.items():
         assert texts(storage.notifications(base_id)) == texts(
             notifications(payloads)
@@ -157,7 +152,9 @@ def test_traces_are_chosen(commands: Commands, sqlite_url: str) -> None:
     )
     commands.copy("--from", sqlite_url, "--since", since, "--until", until)
     chosen = list(stored)[1:3]
-    assert_has(commands.target, {each: stored[each] for each in chosen})
+    assert_has(
+        commands.target, {base_id: stored[base_id] for base_id in chosen}
+    )
     assert commands.copy("--from", sqlite_url, "--error") == said(0, 0, 0, 0)
 
 
@@ -172,15 +169,15 @@ def test_progress_is_shown_on_a_terminal(
     os.close(terminal)
     assert done.stdout.startswith("3 traces copied")
     assert shown.startswith("\r0 traces copied, 0 were there")
-    assert shown.endswith("\r\x1b[K")
+    assert shown.endswith(CLEARED)
 
 
 @pytest.fixture
 def copying_of(
     tmp_path: Path,
-) -> Callable[[Storage], copying.Copying]:
-    def make(target: Storage) -> copying.Copying:
-        return copying.Copying(
+) -> Callable[[Storage], transfer.Transfer]:
+    def make(target: Storage) -> transfer.Transfer:
+        return transfer.Transfer(
             target, SetAside(f"{tmp_path}/set-aside", 2**20), pytest.fail
         )
 
@@ -191,10 +188,10 @@ def copying_of(
 def test_what_is_missing_is_copied(
     target: str,
     tmp_path: Path,
-    copying_of: Callable[[Storage], copying.Copying],
+    copying_of: Callable[[Storage], transfer.Transfer],
     request: pytest.FixtureRequest,
 ) -> None:
-    """Of traces that look the same, too, or that nobody finds."""
+    """Even of traces with equal summaries, or missing from the index."""
     there = get_storage(request.getfixturevalue(target))
     source = get_storage(f"sqlite:///{tmp_path}/source.sqlite")
     whole, half, changed, lost = traces(4).values()
@@ -202,8 +199,8 @@ def test_what_is_missing_is_copied(
     again[0]["info"]["host"] = "node-1"  # as it was
     again[0]["info"]["note"] = "the same span's start once more"
     stored = {
-        each[0]["base_id"]: each
-        for each in (whole, half, [*changed, again[0]], lost)
+        payloads[0]["base_id"]: payloads
+        for payloads in (whole, half, [*changed, again[0]], lost)
     }
     fill(source, stored)
     there.prepare()
@@ -211,7 +208,7 @@ def test_what_is_missing_is_copied(
     for payloads in (whole[:5], whole[5:], half[:5], changed):
         there.write(notifications(payloads))
     # Its writer ended before it was in the index.
-    there.insert(base.cut(notifications(lost)))
+    there.plugin.insert(split_into_pieces(notifications(lost)), (), ())
     done = copying_of(there)
     for _ in done.copy(source, TraceQuery()):
         pass
@@ -223,26 +220,26 @@ def test_what_is_missing_is_copied(
 def test_cut_off_and_run_again(
     sqlite_url: str,
     tmp_path: Path,
-    copying_of: Callable[[Storage], copying.Copying],
+    copying_of: Callable[[Storage], transfer.Transfer],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(copying, "_NOTIFICATIONS", 50)
+    monkeypatch.setattr(transfer, "_NOTIFICATIONS", 50)
     source = get_storage(sqlite_url)
     stored = traces(20)
     fill(source, stored)
     target = get_storage(f"sqlite:///{tmp_path}/target.sqlite")
     target.prepare()
     first = copying_of(target)
-    insert, inserted = target.insert, []
+    insert, inserted = target.plugin.insert, []
 
-    def insert_thrice(pieces: list[base.Piece]) -> Collection[bytes]:
+    def insert_thrice(pieces: Sequence[Piece], *rest: Any) -> Inserted:
         inserted.append(len(pieces))
         if len(inserted) > 3:
             raise exceptions.StorageUnavailable("gone")
-        return insert(pieces)
+        return insert(pieces, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(target, "insert", insert_thrice)
+        patch.setattr(target.plugin, "insert", insert_thrice)
         with pytest.raises(exceptions.StorageUnavailable):
             for _ in first.copy(source, TraceQuery()):
                 pass
@@ -263,42 +260,44 @@ def test_what_the_target_refuses_is_set_aside(
     target = get_storage(f"sqlite:///{tmp_path}/target.sqlite")
     target.prepare()
     base_id, payloads = next(iter(stored.items()))
-    insert = target.insert
+    insert = target.plugin.insert
 
-    def insert_or_refuse(pieces: list[base.Piece]) -> Collection[bytes]:
-        if any(payloads[3]["trace_id"] in each.text for each in pieces):
+    def insert_or_refuse(pieces: Sequence[Piece], *rest: Any) -> Inserted:
+        if any(payloads[3]["trace_id"] in piece.text for piece in pieces):
             raise exceptions.WriteRefused("too odd")
-        return insert(pieces)
+        return insert(pieces, *rest)
 
-    monkeypatch.setattr(target, "insert", insert_or_refuse)
+    monkeypatch.setattr(target.plugin, "insert", insert_or_refuse)
     set_aside = SetAside(f"{tmp_path}/set-aside", 2**20)
     said: list[str] = []
-    done = copying.Copying(target, set_aside, said.append)
+    done = transfer.Transfer(target, set_aside, said.append)
     for _ in done.copy(source, TraceQuery()):
         pass
     refused = [
-        each
-        for each in payloads
-        if each["trace_id"] == payloads[3]["trace_id"]
+        payload
+        for payload in payloads
+        if payload["trace_id"] == payloads[3]["trace_id"]
     ]
     assert refused
     assert done.refused == len(said) == len(refused)
     assert said[0] == f"{source}: {base_id}: too odd"
     assert [
-        json.loads(each.body)["payload"] for each in set_aside.messages()
+        json.loads(message.body)["payload"] for message in set_aside.messages()
     ] == refused
-    stored[base_id] = [each for each in payloads if each not in refused]
+    stored[base_id] = [
+        payload for payload in payloads if payload not in refused
+    ]
     assert_has(target, stored)
 
 
 def test_traces_that_are_purged_meanwhile(
     sqlite_url: str,
     tmp_path: Path,
-    copying_of: Callable[[Storage], copying.Copying],
+    copying_of: Callable[[Storage], transfer.Transfer],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Even the one that the next page would begin after."""
-    monkeypatch.setattr(copying, "_PAGE", 4)
+    """Even the last one of a page, after which the next page begins."""
+    monkeypatch.setattr(transfer, "_PAGE", 4)
     source = get_storage(sqlite_url)
     stored = traces(10)
     fill(source, stored)
@@ -309,7 +308,8 @@ def test_traces_that_are_purged_meanwhile(
     for _ in range(5):
         next(steps)
     for base_id in newest[3:5]:
-        source.delete(base_id, source.partials([base_id])[base_id].values())
+        digests = source.plugin.partials([base_id])[base_id].keys()
+        source.plugin.delete({base_id: digests}, ())
     for _ in steps:
         pass
     del stored[newest[4]]
@@ -318,10 +318,11 @@ def test_traces_that_are_purged_meanwhile(
 
 def assert_as_osprofiler_reports(storage: Storage, stored: Traces) -> None:
     page = storage.list_traces(TraceQuery(limit=10_000))
-    assert {each.base_id for each in page} == stored.keys()
+    assert {summary.base_id for summary in page} == stored.keys()
     for base_id, payloads in stored.items():
         assert equal_reports(
-            storage.report(base_id), osprofiler_report(payloads)
+            osprofiler.report(storage.trace(base_id)),
+            osprofiler_report(payloads),
         )
 
 
@@ -349,8 +350,8 @@ def test_what_osprofilers_redis_driver_stored(
     assert_as_osprofiler_reports(commands.target, both)
     assert_has(commands.target, both)
     refused = {
-        each.reason: json.loads(each.body)["payload"]
-        for each in commands.set_aside.messages()
+        message.reason: json.loads(message.body)["payload"]
+        for message in commands.set_aside.messages()
     }
     assert refused == {"bad-timestamp": bad, "not-an-object": "{"}
     assert len(done.stderr.splitlines()) == 2
@@ -371,8 +372,8 @@ def test_what_osprofilers_sqlalchemy_driver_stored(
     stored = traces(8)
     driver = SQLAlchemyDriver(sql_url, project="shop", service="x", host="h")
     for payloads in stored.values():
-        for each in payloads:
-            driver.notify(dict(each))
+        for payload in payloads:
+            driver.notify(dict(payload))
     table = driver._data_table
     good = next(iter(stored.values()))[0]
     row = {
@@ -385,24 +386,28 @@ def test_what_osprofilers_sqlalchemy_driver_stored(
         {**row, "data": "{"},
         {**row, "data": "[1]"},
     ]
-    for each in bad:
-        driver._conn.execute(table.insert().values(**each))
+    for values in bad:
+        driver._conn.execute(table.insert().values(**values))
     # It never does that itself, with the SQLAlchemy of today.
     driver._conn.commit()
     driver._conn.close()
     with monkeypatch.context() as patch:
         patch.setattr(osprofiler_table, "_PAGE", 2)
-        found = [*get_storage(sql_url).left_by_osprofiler()]
-    assert [(each, len(payloads)) for each, payloads in found] == [
-        (each, len(stored[each]) + 3 * (each == good["base_id"]))
-        for each in sorted(stored)
+        stored_traces = [*get_storage(sql_url).plugin.left_by_osprofiler()]
+    assert [
+        (base_id, len(payloads)) for base_id, payloads in stored_traces
+    ] == [
+        (base_id, len(stored[base_id]) + 3 * (base_id == good["base_id"]))
+        for base_id in sorted(stored)
     ] + [("", 1)]
     done = commands.run("--from-osprofiler", sql_url)
     count = sum(map(len, stored.values()))
     assert done.stdout == said(8, count, 0, 4), done.stderr
     assert done.returncode == 1
     assert_has(commands.target, stored)
-    assert sorted(each.reason for each in commands.set_aside.messages()) == [
+    assert sorted(
+        message.reason for message in commands.set_aside.messages()
+    ) == [
         "bad-timestamp",
         *["wrong-type"] * 3,
     ]
@@ -473,9 +478,11 @@ def test_secrets_in_what_osprofiler_stored_are_masked(
     )
     notify(redis_url, payloads)
     commands.copy("--from-osprofiler", redis_url)
-    found = commands.target.notifications(str(first["base_id"]))
-    assert len(found) == 2
-    assert "hunter2" not in "".join(each.text for each in found)
+    copied = commands.target.notifications(str(first["base_id"]))
+    assert len(copied) == 2
+    assert "hunter2" not in "".join(
+        notification.text for notification in copied
+    )
 
 
 @pytest.mark.parametrize(
@@ -495,7 +502,7 @@ def test_what_is_wrong_is_said_in_one_line(
 ) -> None:
     commands.target.prepare()
     path = commands.url.removeprefix("sqlite:///")
-    done = commands.run(*(each.format(target=path) for each in args))
+    done = commands.run(*(argument.format(target=path) for argument in args))
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
     assert problem in line

@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """Kafka takes no message back: the bridge says so, and goes on if told to."""
 
@@ -75,7 +65,9 @@ def test_what_kafka_delivers_is_stored(
                 pass
             profiler.clean()
             time.sleep(0.2)
-            return any(len(storage.notifications(each)) == 4 for each in sent)
+            return any(
+                len(storage.notifications(base_id)) == 4 for base_id in sent
+            )
 
         with bus.osprofiler_to(f"kafka://{broker}/"):
             wait_for(one_is_stored, "a whole trace")

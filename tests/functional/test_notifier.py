@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """The notifier in programs of their own, with a real RabbitMQ."""
 
@@ -16,6 +6,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,8 +24,8 @@ from oslo_config import cfg
 from osprofiler import notifier as osprofiler_notifier
 from osprofiler import profiler
 
-import profiler_bridge.osprofiler  # noqa: F401 - registers bridge://
-from profiler_bridge.notifier import BufferedNotifier
+from profiler_bridge.sender import driver as osprofiler_driver
+from profiler_bridge.sender.notifier import BufferedNotifier
 from tests import bus, servers
 
 # Nothing is sent but at the end: it has to be, or it is missed.
@@ -42,23 +33,25 @@ PROGRAM = """
 import os, signal, sys, threading, time, uuid
 import oslo_messaging
 from oslo_config import cfg
-from profiler_bridge import notifier
-from profiler_bridge.notifier import BufferedNotifier
+from profiler_bridge.sender import ending
+from profiler_bridge.sender.notifier import BufferedNotifier
 
 conf = cfg.ConfigOpts()
 conf([], default_config_files=[], default_config_dirs=[])
-one = BufferedNotifier(
+notifier = BufferedNotifier(
     lambda: oslo_messaging.get_notification_transport(conf, url=sys.argv[1]),
     "vm",
     "nova",
     "api",
     max_age=3600,
+    on_start=ending.watch_signals,
 )
+ending.call_at_end(notifier.flush)
 
 def notify(*numbers):
     for number in numbers:
         trace_id = str(uuid.UUID(int=number))
-        one.notify({"name": "db-start", "trace_id": trace_id})
+        notifier.notify({"name": "db-start", "trace_id": trace_id})
 """
 
 PYTHON = [sys.executable, "-W", "ignore"]
@@ -72,7 +65,7 @@ INSTRUMENT = [
 
 # Machines are busy: what matters is that a program that ends sends first, not
 # how long it would wait for that.
-PATIENT = "notifier.EXIT_TIMEOUT = 20.0\n"
+PATIENT = "ending.TIMEOUT = 20.0\n"
 
 
 def program(
@@ -87,7 +80,7 @@ def program(
 
 
 def run(transport_url: str, code: str, first: str = "") -> str:
-    """What a program prints that ends well, without any complaint."""
+    """What a program prints; it has to end well, with no warnings."""
     process = program(transport_url, code, first)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
@@ -97,28 +90,28 @@ def run(transport_url: str, code: str, first: str = "") -> str:
 def received(transport_url: str) -> list[dict[str, Any]]:
     """Take all messages that are there from the queue."""
     url = transport_url.replace("rabbit://", "amqp://")
-    found = []
+    messages = []
     with kombu.Connection(url) as connection:
         channel = connection.default_channel
         try:
             while message := channel.basic_get(bus.QUEUE, no_ack=True):
-                found.append(channel.message_to_python(message).decode())
+                messages.append(channel.message_to_python(message).decode())
         except NotFound:
             pass
-    return found
+    return messages
 
 
 def points(transport_url: str) -> list[dict[str, Any]]:
     return [
-        each
+        point
         for message in received(transport_url)
-        for each in message["payload"]["points"]
+        for point in message["payload"]["points"]
     ]
 
 
 def numbers(transport_url: str) -> list[int]:
     return sorted(
-        uuid.UUID(each["trace_id"]).int for each in points(transport_url)
+        uuid.UUID(point["trace_id"]).int for point in points(transport_url)
     )
 
 
@@ -133,7 +126,7 @@ def configuration(durable: bool = False) -> cfg.ConfigOpts:
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    """Undo what a notifier does to the process it is used in."""
+    """Undo what the driver does to the process it is used in."""
     handler, leave = signal.getsignal(signal.SIGTERM), os._exit
     yield
     signal.signal(signal.SIGTERM, handler)
@@ -167,7 +160,7 @@ def test_program_that_fails(transport_url: str) -> None:
 
 
 def test_program_that_leaves_at_once(transport_url: str) -> None:
-    """So end the workers of oslo.service, cotyledon and multiprocessing."""
+    """As workers of oslo.service, cotyledon and multiprocessing do."""
     process = program(transport_url, "notify(1); os._exit(7)")
     process.communicate(timeout=60)
     assert process.returncode == 7
@@ -256,7 +249,7 @@ def test_sigterm_while_a_library_hangs(
     assert numbers(transport_url) == sent
 
 
-@pytest.mark.parametrize("flush", ["", "one.flush(30)"])
+@pytest.mark.parametrize("flush", ["", "notifier.flush(30)"])
 def test_forked_processes(transport_url: str, flush: str) -> None:
     """Each sends its own, whether the parent had connected or not."""
     run(
@@ -269,13 +262,13 @@ if not os.fork():
     notify(10, 11)
     if not os.fork():
         notify(20)
-        assert one.flush(30)
+        assert notifier.flush(30)
         notify(21)
         sys.exit()
     os.wait()
     os._exit(0)
 if not os.fork():
-    assert one.flush(30) and one.dropped == 0  # nothing is its own
+    assert notifier.flush(30) and notifier.dropped == 0  # nothing is its own
     os._exit(0)
 os.wait()
 os.wait()
@@ -283,6 +276,48 @@ notify(3)
 """,
     )
     assert numbers(transport_url) == [0, 1, 2, 3, 10, 11, 20, 21]
+
+
+def test_a_long_line_of_forks(transport_url: str) -> None:
+    """A child keeps nothing of its ancestors; all keep their connections."""
+    run(
+        transport_url,
+        """
+notify(0)
+assert notifier.flush(30)
+for generation in range(1, 6):
+    if os.fork():
+        os.wait()
+        break
+    notify(10 * generation)
+    assert notifier.flush(30)
+    assert len(notifier._senders) == 1
+notify(10 * generation + 1)
+assert notifier.flush(30)
+""",
+    )
+    assert numbers(transport_url) == [
+        *(0, 10, 11, 20, 21, 30, 31, 40, 41, 50, 51, 51)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("batch_size=0", "batch_size is 0, it is 1 or more"),
+        ("buffer_size=-5", "buffer_size is -5, it is 1 or more"),
+        ("max_age=0", "max_age is 0.0, it is 0.01 or more"),
+        ("max_age=nan", "max_age is nan, it is 0.01 or more"),
+        ("batch_size=", "batch_size in bridge://?batch_size= is no number"),
+        ("batch_size=1.5", "is no number"),
+        ("batchsize=5", "bridge:// has no option batchsize; it has"),
+    ],
+)
+def test_options_that_are_wrong(query: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        osprofiler_driver.BridgeDriver(
+            f"bridge://?{query}", conf=configuration(), transport_url="fake://"
+        )
 
 
 def test_pool_of_processes(transport_url: str) -> None:
@@ -304,11 +339,11 @@ def test_eventlet(transport_url: str) -> None:
     out = run(
         transport_url,
         f"""
-one.max_age = 0.01
+notifier.max_age = 0.01
 went_on = []
 eventlet.spawn_after(0.05, went_on.append, True)
 notify(*range(1000))
-while not went_on or not one.flush(0.1):
+while not went_on or not notifier.flush(0.1):
     time.sleep(0.01)
 notify(1000)
 lost = BufferedNotifier(
@@ -322,8 +357,7 @@ logging.disable()
 lost.notify({{"name": "db-start"}})
 eventlet.spawn_after(0.05, print, "went on")
 print(lost.flush(0.5))
-assert one.flush(30)
-notifier.EXIT_TIMEOUT = 0.1
+assert notifier.flush(30)
 """,
         "import eventlet; eventlet.monkey_patch()\n",
     )
@@ -332,13 +366,13 @@ notifier.EXIT_TIMEOUT = 0.1
 
 
 def test_eventlets_greenlets_in_a_forked_process(transport_url: str) -> None:
-    """A child has its parent's, but what they would send is the parent's."""
+    """A child inherits greenlets; what they hold is the parent's to send."""
     run(
         transport_url,
         """
-one.max_age = 0.3
+notifier.max_age = 0.3
 notify(1)
-assert one.flush(30)
+assert notifier.flush(30)
 notify(2)
 if not os.fork():
     time.sleep(1)
@@ -352,7 +386,7 @@ os.wait()
 
 @pytest.mark.parametrize("then", ["notify(3)", ""])
 def test_eventlets_native_threads(transport_url: str, then: str) -> None:
-    """Nobody would run a greenlet that is started in them."""
+    """A greenlet that is started in such a thread would never run."""
     run(
         transport_url,
         f"tpool.execute(notify, 1, 2)\n{then}",
@@ -367,7 +401,7 @@ def test_broker_that_stops_meanwhile(
     rabbitmq: servers.RabbitMQ, transport_url: str, room: int
 ) -> None:
     conf = configuration(durable=True)
-    one = BufferedNotifier(
+    notifier = BufferedNotifier(
         lambda: oslo_messaging.get_notification_transport(
             conf, url=transport_url
         ),
@@ -381,24 +415,24 @@ def test_broker_that_stops_meanwhile(
     def notify(*among: int) -> None:
         for number in range(*among):
             trace_id = str(uuid.UUID(int=number))
-            one.notify({"name": "db-start", "trace_id": trace_id})
+            notifier.notify({"name": "db-start", "trace_id": trace_id})
 
     notify(500)
-    assert one.flush(60)
+    assert notifier.flush(60)
     notify(500, 1000)
     rabbitmq.stop()
     notify(1000, 9000)
     rabbitmq.start()
     notify(9000, 10000)
-    assert one.stop(60)
+    assert notifier.stop(60)
     # What was sent while the broker stopped may come twice, as any message.
     there = set(numbers(transport_url))
-    assert len(there) + one.dropped == 10000
+    assert len(there) + notifier.dropped == 10000
     if room == 1000:
-        assert one.dropped
+        assert notifier.dropped
         assert there > set(range(500)) | set(range(9000, 10000))
     else:
-        assert one.dropped == 0
+        assert notifier.dropped == 0
 
 
 def test_osprofilers_drivers_send_the_same(transport_url: str) -> None:
@@ -449,12 +483,12 @@ def test_osprofilers_drivers_send_the_same(transport_url: str) -> None:
         assert bridge.__self__._notifier.stop(30)
     *single, many = received(transport_url)
     assert len(single) == 8
-    assert [each.pop("payload") for each in single] == many.pop("payload")[
-        "points"
-    ]
+    assert [message.pop("payload") for message in single] == many.pop(
+        "payload"
+    )["points"]
     assert single[0].keys() == many.keys()
-    for each in ("publisher_id", "event_type", "priority"):
-        assert single[0][each] == many[each]
+    for key in ("publisher_id", "event_type", "priority"):
+        assert single[0][key] == many[key]
 
 
 # What a service does, as far as osprofiler is concerned.
@@ -495,7 +529,7 @@ def test_instrumented_service(transport_url: str, service: list[str]) -> None:
         [*INSTRUMENT, *service], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert [each["name"] for each in points(transport_url)] == [
+    assert [point["name"] for point in points(transport_url)] == [
         "wsgi-start",
         "wsgi-stop",
     ]
@@ -533,7 +567,7 @@ def test_service_with_a_sitecustomize_of_its_own(
 
 
 def test_instrumented_program_without_osprofiler() -> None:
-    """It pays for a look at its imports, and nothing else is different."""
+    """Its imports are watched; nothing else is different."""
     code = "import sys; print(sorted(sys.modules), sys.path, sys.argv[1:])"
     command = [sys.executable, "-c", code, "-x", "--help"]
     plain, instrumented = (

@@ -1,19 +1,11 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """Queues of every kind, and what is said of one that is of another kind."""
 
 from __future__ import annotations
 
+import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +13,10 @@ import kombu
 import pytest
 from osprofiler import profiler
 
-from profiler_bridge import config, exceptions, listener, queue
-from profiler_bridge.queue import Kind
+from profiler_bridge import config, exceptions
+from profiler_bridge.bus import broker
+from profiler_bridge.bus import transport as buses
+from profiler_bridge.bus.broker import Kind
 from profiler_bridge.storage import get_storage
 from tests import bus, servers
 from tests.daemon import Daemon, wait_for
@@ -47,8 +41,8 @@ def transport(
         "[oslo_messaging_rabbit]\n"
         + "".join(f"{key} = {value}\n" for key, value in rabbit.items())
     )
-    return listener.get_transport(
-        config.prepare([f"--config-file={path}"], listener)
+    return buses.get_transport(
+        config.prepare([f"--config-file={path}"], buses)
     )
 
 
@@ -57,12 +51,12 @@ def inspect(
     url: str,
     rabbit: dict[str, object],
     exchange: str = "openstack",
-) -> queue.Queue | None:
-    found = transport(folder, url, rabbit, exchange)
+) -> broker.Queue | None:
+    made = transport(folder, url, rabbit, exchange)
     try:
-        return queue.inspect(found, "profiler")
+        return broker.inspect(made, "profiler")
     finally:
-        found.cleanup()
+        made.cleanup()
 
 
 def profile(url: str, rabbit: dict[str, object]) -> str:
@@ -104,23 +98,23 @@ def test_queue_is_described_whatever_our_options(
 ) -> None:
     profile(transport_url, services)
     for ours, _ in KINDS:
-        found = inspect(tmp_path, transport_url, ours)
-        assert found is not None
-        assert found.exists
-        assert (found.kind, found.messages, found.consumers) == (kind, 2, 0)
+        queue = inspect(tmp_path, transport_url, ours)
+        assert queue is not None
+        assert queue.exists
+        assert (queue.kind, queue.messages, queue.consumers) == (kind, 2, 0)
         if ours is services:
-            assert (found.problem, found.usable) == ("", True)
+            assert (queue.problem, queue.usable) == ("", True)
         else:
-            assert f"queue profiler.info is {kind}, but" in found.problem
-            assert "\n" not in found.problem
+            assert f"queue profiler.info is {kind}, but" in queue.problem
+            assert "\n" not in queue.problem
             [option] = services
-            assert f"set {option} = " in found.problem or kind is (
+            assert f"set {option} = " in queue.problem or kind is (
                 Kind.TRANSIENT
             )
     # oslo.messaging makes do with a transient queue in place of a durable.
-    found = inspect(tmp_path, transport_url, DURABLE)
-    assert found is not None
-    assert found.usable is (kind is not Kind.QUORUM)
+    queue = inspect(tmp_path, transport_url, DURABLE)
+    assert queue is not None
+    assert queue.usable is (kind is not Kind.QUORUM)
 
 
 def test_queue_with_other_arguments(
@@ -128,30 +122,31 @@ def test_queue_with_other_arguments(
 ) -> None:
     profile(transport_url, QUORUM)
     ours = {**QUORUM, "rabbit_quorum_delivery_limit": 5}
-    found = inspect(tmp_path, transport_url, ours)
-    assert found is not None
-    assert not found.usable
-    assert "x-delivery-limit" in found.problem
+    queue = inspect(tmp_path, transport_url, ours)
+    assert queue is not None
+    assert not queue.usable
+    assert "x-delivery-limit" in queue.problem
 
 
 def test_exchange_of_another_kind(transport_url: str, tmp_path: Path) -> None:
     profile(transport_url, TRANSIENT)
     remake_queue(transport_url, durable=True)
-    found = inspect(tmp_path, transport_url, DURABLE)
-    assert found is not None
-    assert found.kind is Kind.DURABLE
-    assert not found.usable
-    assert "exchange openstack is not durable" in found.problem
-    assert "set control_exchange in [DEFAULT]" in found.problem
-    found = inspect(tmp_path, transport_url, DURABLE, exchange="another")
-    assert found is not None
-    assert (found.problem, found.usable) == ("", True)
+    queue = inspect(tmp_path, transport_url, DURABLE)
+    assert queue is not None
+    assert queue.kind is Kind.DURABLE
+    # It can be read; but who declares such an exchange declares such a queue.
+    assert queue.usable
+    assert "exchange openstack is not durable" in queue.problem
+    assert "has amqp_durable_queues = true" in queue.problem
+    queue = inspect(tmp_path, transport_url, DURABLE, exchange="another")
+    assert queue is not None
+    assert (queue.problem, queue.usable) == ("", True)
 
 
 def test_inspecting_makes_no_queue(transport_url: str, tmp_path: Path) -> None:
     for _ in range(2):
-        found = inspect(tmp_path, transport_url, DURABLE)
-        assert found == queue.Queue("profiler.info")
+        queue = inspect(tmp_path, transport_url, DURABLE)
+        assert queue == broker.Queue("profiler.info")
 
 
 def test_bus_that_is_no_rabbitmq(tmp_path: Path) -> None:
@@ -177,7 +172,7 @@ def test_broker_that_does_not_answer(
         inspect(tmp_path, f"rabbit://{nobody}/", {})
     # But one of several is enough.
     several = transport_url.replace("rabbit://", f"rabbit://{nobody},")
-    assert inspect(tmp_path, several, {}) == queue.Queue("profiler.info")
+    assert inspect(tmp_path, several, {}) == broker.Queue("profiler.info")
 
 
 @pytest.mark.parametrize(
@@ -208,7 +203,10 @@ def test_daemon_says_in_one_line_how_options_differ(
         wait_for(
             lambda: (
                 "Listening" in running.log
-                and all(len(storage.notifications(each)) == 2 for each in sent)
+                and all(
+                    len(storage.notifications(base_id)) == 2
+                    for base_id in sent
+                )
             ),
             "everything stored",
         )
@@ -246,3 +244,107 @@ def test_sigterm_while_waiting_for_the_queue(
     with running:
         wait_for(lambda: "Waiting to listen" in running.log, "a line")
         assert running.terminate() == 0
+
+
+def user_with(
+    rabbitmq: servers.RabbitMQ, url: str, *rights: str
+) -> tuple[str, str]:
+    """A user with rights to configure, write and read.
+
+    :returns: its name, and the URL with it
+    """
+    name = f"user-{uuid.uuid4().hex[:8]}"
+    rabbitmq.ctl("add_user", name, "x")
+    vhost = url.rpartition("/")[2]
+    rabbitmq.ctl("set_permissions", "-p", vhost, name, *rights)
+    return name, url.replace("guest:guest", f"{name}:x")
+
+
+@pytest.mark.parametrize("made", [False, True])
+@pytest.mark.parametrize(
+    ("rights", "missing"),
+    [
+        (["^profiler.info$", ".*", ".*"], []),
+        (["openstack", ".*", ".*"], ["configure queue profiler.info"]),
+        ([".*", "^openstack$", ".*"], ["write to queue profiler.info"]),
+        ([".*", ".*", "^openstack$"], ["read queue profiler.info"]),
+        ([".*", ".*", "^profiler.info$"], ["read exchange openstack"]),
+        (
+            ["^$", ".*", "^$"],
+            [
+                "configure queue profiler.info",
+                "read exchange openstack",
+                "read queue profiler.info",
+            ],
+        ),
+        (
+            [
+                "^profiler.info$",
+                "^profiler.info$",
+                "^(profiler.info|openstack)$",
+            ],
+            [],
+        ),
+    ],
+)
+def test_each_missing_right_is_named(
+    rights: list[str],
+    missing: list[str],
+    made: bool,
+    rabbitmq: servers.RabbitMQ,
+    transport_url: str,
+    tmp_path: Path,
+) -> None:
+    """And no queue, exchange, binding or message is made or moved for it."""
+    vhost = transport_url.rpartition("/")[2]
+    if made:
+        bus.publish(transport_url, [{}] * 3, durable=True)
+    commands = [
+        ("list_queues", "name", "messages_ready", "consumers"),
+        ("list_exchanges", "name"),
+        ("list_bindings",),
+    ]
+
+    def list_all() -> list[list[str]]:
+        return [
+            sorted(rabbitmq.ctl("-q", *command, "-p", vhost))
+            for command in commands
+        ]
+
+    before = list_all()
+    name, url = user_with(rabbitmq, transport_url, *rights)
+    queue = inspect(tmp_path, url, DURABLE)
+    assert queue is not None
+    if missing:
+        assert queue.problem == (
+            f"user {name} has no right to {' and to '.join(missing)} in"
+            f" virtual host {vhost}: see rabbitmqctl set_permissions"
+        )
+        assert not queue.usable
+    else:
+        assert (queue.problem, queue.usable) == ("", True)
+    assert queue.exists == made
+    assert list_all() == before
+
+
+def test_a_missing_right_is_waited_for_with_one_line(
+    rabbitmq: servers.RabbitMQ,
+    transport_url: str,
+    sqlite_url: str,
+    tmp_path: Path,
+) -> None:
+    name, url = user_with(rabbitmq, transport_url, "^$", ".*", ".*")
+    running = daemon(tmp_path, url, sqlite_url, DURABLE)
+    with running:
+        wait_for(lambda: "no right to configure" in running.log, "a line")
+        time.sleep(6)
+        lines = [line for line in running.log.splitlines() if name in line]
+        assert len(lines) == 1
+        assert len(running.log.splitlines()) < 6
+        vhost = transport_url.rpartition("/")[2]
+        rabbitmq.ctl("set_permissions", "-p", vhost, name, ".*", ".*", ".*")
+        base_id = profile(transport_url, DURABLE)
+        storage = get_storage(sqlite_url)
+        wait_for(lambda: len(storage.notifications(base_id)) == 2, "stored")
+        assert running.terminate() == 0
+    assert "Traceback" not in running.log

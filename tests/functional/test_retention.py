@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """Old traces go: by the daemon, and by hand."""
 
@@ -21,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from profiler_bridge.notification import Notification
 from profiler_bridge.storage import get_storage
-from profiler_bridge.storage.base import Storage
 from profiler_bridge.storage.retention import seconds
+from profiler_bridge.storage.traces import Storage
 from tests import servers
 from tests.daemon import Daemon, script, wait_for
 from tests.functional.test_bridge import pieces, stored
@@ -40,8 +31,8 @@ def write(storage: Storage, age: datetime.timedelta) -> str:
     timestamp = when.strftime("%Y-%m-%dT%H:%M:%S.%f")
     storage.write(
         [
-            Notification.from_payload({**each, "timestamp": timestamp})
-            for each in pieces(base_id, 1)
+            Notification.from_payload({**payload, "timestamp": timestamp})
+            for payload in pieces(base_id, 1)
         ]
     )
     return base_id
@@ -104,7 +95,7 @@ def test_a_user_without_the_right_gets_one_warning(
         mariadb.execute(f"GRANT DELETE ON *.* TO {get_user(mariadb_url)}")
         wait_for(lambda: stored(storage, [old]) == 0, "a purge")
         assert running.terminate() == 0
-    [line] = [each for each in running.log.splitlines() if "not del" in each]
+    [line] = [line for line in running.log.splitlines() if "not del" in line]
     assert "DELETE for purging" in line
     assert "Traceback" not in running.log
 
@@ -118,7 +109,9 @@ def test_two_daemons_at_once_do_no_harm(
     old = [write(storages[0], OLD) for _ in range(100)]
     new = [write(storages[0], NEW) for _ in range(10)]
     with ThreadPoolExecutor() as pool:
-        purged = [*pool.map(lambda each: each.purge(before(7)), storages)]
+        purged = [
+            *pool.map(lambda storage: storage.purge(before(7)), storages)
+        ]
     assert max(purged) <= 100 <= sum(purged)
     assert stored(storages[0], old) == 0
     assert stored(storages[0], new) == 20
@@ -135,7 +128,7 @@ def purge(
     config = folder / "purge.conf"
     config.write_text(
         "[osprofiler]\n"
-        + "".join(f"connection_string = {each}\n" for each in urls)
+        + "".join(f"connection_string = {url}\n" for url in urls)
     )
     return subprocess.run(
         [
@@ -179,6 +172,41 @@ def test_purge_by_hand(
         assert stored(get_storage(url), [left]) == 2
 
 
+def test_a_dry_run_needs_the_right_to_delete(
+    mariadb: servers.MariaDB, mariadb_url: str, tmp_path: Path
+) -> None:
+    get_storage(mariadb_url).prepare()
+    args = ("--older-than", "7d", "--dry-run")
+    tried = purge(tmp_path, [mariadb_url], *args)
+    assert tried.returncode == 1
+    [line] = tried.stderr.splitlines()
+    assert "DELETE for purging" in line
+    mariadb.execute(f"GRANT DELETE ON *.* TO {get_user(mariadb_url)}")
+    assert purge(tmp_path, [mariadb_url], *args).returncode == 0
+
+
+def test_a_purge_needs_the_right_to_insert(
+    mariadb: servers.MariaDB, mariadb_url: str, tmp_path: Path
+) -> None:
+    """What comes while a trace is deleted is indexed anew."""
+    storage = get_storage(mariadb_url)
+    storage.prepare()
+    old = write(storage, OLD)
+    user, database = get_user(mariadb_url), sa.make_url(mariadb_url).database
+    mariadb.execute(f"REVOKE ALL ON {database}.* FROM {user}")
+    mariadb.execute(f"GRANT SELECT, DELETE ON {database}.* TO {user}")
+    for args in (["--dry-run"], []):
+        tried = purge(tmp_path, [mariadb_url], "--older-than", "7d", *args)
+        assert tried.returncode == 1
+        [line] = tried.stderr.splitlines()
+        assert "INSERT" in line
+        assert "DELETE for purging" in line
+    mariadb.execute(f"GRANT INSERT ON {database}.* TO {user}")
+    assert stored(get_storage(mariadb_url), [old]) == 2
+    purge(tmp_path, [mariadb_url], "--older-than", "7d")
+    assert stored(get_storage(mariadb_url), [old]) == 0
+
+
 def test_a_storage_that_is_down_keeps_no_other_from_being_purged(
     sqlite_url: str, tmp_path: Path
 ) -> None:
@@ -199,7 +227,7 @@ def test_what_is_no_age_is_refused(age: str, tmp_path: Path) -> None:
 
 
 def test_ages() -> None:
-    assert [seconds(each) for each in ("0", "90", "90s", "2m", "1h")] == [
+    assert [seconds(text) for text in ("0", "90", "90s", "2m", "1h")] == [
         *(0, 90, 90, 120, 3600)
     ]
-    assert [seconds(each) for each in ("7d", "2w")] == [604800, 1209600]
+    assert [seconds(text) for text in ("7d", "2w")] == [604800, 1209600]

@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """Two bridges with two workers each drain one queue together."""
 
@@ -22,15 +12,16 @@ from typing import Any
 
 import pytest
 
-from profiler_bridge.set_aside import SetAside
+from profiler_bridge.daemon.set_aside import SetAside
 from profiler_bridge.storage import get_storage
 from tests import bus, servers
 from tests.daemon import Daemon, wait_for
 from tests.functional.test_bridge import pieces
 
 # Messages that are set aside tell which daemon had them. RabbitMQ deals out
-# in turn: by this all four workers get some.
-POISON = 25
+# in turn to four workers. Every 25th message, one after so many good ones, is
+# dealt to each of them; every 26th would be to two, perhaps of one daemon.
+POISON = 24
 
 
 def messages(payloads: list[dict[str, Any]]) -> Iterator[object]:
@@ -53,7 +44,9 @@ def test_two_daemons_share_one_queue(
 ) -> None:
     count = request.config.getoption("--scale-notifications")
     traces = {str(uuid.uuid4()) for _ in range(count // 100)}
-    payloads = [each for base_id in traces for each in pieces(base_id, 50)]
+    payloads = [
+        payload for base_id in traces for payload in pieces(base_id, 50)
+    ]
     daemons = []
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
@@ -72,15 +65,17 @@ def test_two_daemons_share_one_queue(
 
     def stored() -> Counter[tuple[str, str]]:
         return Counter(
-            key(each.payload)
+            key(notification.payload)
             for base_id in traces
-            for each in storage.notifications(base_id)
+            for notification in storage.notifications(base_id)
         )
 
     first, second = daemons
     with first, second:
         wait_for(
-            lambda: all(each.log.count("Listening") == 2 for each in daemons),
+            lambda: all(
+                bridge.log.count("Listening") == 2 for bridge in daemons
+            ),
             "four workers",
         )
         bus.publish(transport_url, messages(payloads))
@@ -95,8 +90,8 @@ def test_two_daemons_share_one_queue(
     assert rabbitmq.queue_depth(bus.QUEUE, transport_url) == 0
     assert stored() == Counter(map(key, payloads))
     shares = [
-        len(list(SetAside(str(each.set_aside), 2**30).messages()))
-        for each in daemons
+        len(list(SetAside(str(bridge.set_aside), 2**30).messages()))
+        for bridge in daemons
     ]
     assert sum(shares) == len(payloads) // POISON
     assert all(shares), shares

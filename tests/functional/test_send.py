@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """profiler-bridge-manage send, into a real RabbitMQ and the daemon."""
 
@@ -24,6 +14,7 @@ from typing import Any
 import pytest
 
 from profiler_bridge.notification import FORMAT, VERSION
+from profiler_bridge.report import osprofiler
 from profiler_bridge.storage import get_storage
 from tests import bus, servers
 from tests.daemon import Daemon, script, wait_for
@@ -48,8 +39,8 @@ def send(
 ) -> subprocess.CompletedProcess[str]:
     """Bytes are lines as they are; everything else becomes JSON."""
     text = b"\n".join(
-        each if isinstance(each, bytes) else json.dumps(each).encode()
-        for each in lines
+        line if isinstance(line, bytes) else json.dumps(line).encode()
+        for line in lines
     )
     done = subprocess.run(
         [
@@ -70,33 +61,40 @@ def send(
 def reports(daemon: Daemon, payloads: list[Payload]) -> dict[str, Any]:
     """Those of all traces, when everything is stored."""
     storage = get_storage(f"sqlite:///{daemon.config_file.parent}/db")
-    base_ids = {each["base_id"] for each in payloads}
+    base_ids = {payload["base_id"] for payload in payloads}
     with daemon:
         wait_for(
             lambda: (
                 "Listening" in daemon.log
-                and sum(len(storage.notifications(each)) for each in base_ids)
+                and sum(
+                    len(storage.notifications(base_id)) for base_id in base_ids
+                )
                 == len(payloads)
             ),
             f"{len(payloads)} notifications",
         )
-    found = {each: storage.report(each) for each in base_ids}
+    by_base_id = {
+        base_id: osprofiler.report(storage.trace(base_id))
+        for base_id in base_ids
+    }
     storage.close()
-    return found
+    return by_base_id
 
 
 def test_reports_are_the_same_as_sent_one_by_one(
     rabbitmq: servers.RabbitMQ, transport_url: str, tmp_path: Path
 ) -> None:
     payloads = recorded_payloads() + [
-        each for _ in range(3) for each in pieces(str(uuid.uuid4()), 40)
+        payload for _ in range(3) for payload in pieces(str(uuid.uuid4()), 40)
     ]
     one_by_one = configured(tmp_path / "one", transport_url)
     bus.publish(transport_url, map(bus.envelope, payloads))
     together = configured(tmp_path / "many", rabbitmq.vhost())
     file = tmp_path / "points.jsonl"
     file.write_text(
-        "".join(json.dumps(bus.envelope(each)) + "\n" for each in payloads)
+        "".join(
+            json.dumps(bus.envelope(payload)) + "\n" for payload in payloads
+        )
     )
     done = send(together, [], str(file))
     assert (done.returncode, done.stderr) == (0, "")

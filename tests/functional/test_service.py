@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """A service among services: systemd, signals, shells and ``openstack``."""
 
@@ -81,7 +71,7 @@ def test_every_process_reports_on_a_signal(
     nobody = f"rabbit://guest:p4ssw0rd@127.0.0.1:{servers.free_port()}/"
     running = daemon(tmp_path, nobody, sqlite_url)
     with running:
-        wait_for(lambda: "Connection failed" in running.log, "a worker")
+        wait_for(lambda: "Waiting to listen" in running.log, "a worker")
         [worker] = running.workers()
         for count, pid in enumerate((None, worker), 1):
             running.signal("USR2", pid)

@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """Several storages at once, each with a delivery of its own."""
 
@@ -24,10 +14,12 @@ import pytest
 from oslo_config import cfg
 from osprofiler import profiler
 
-from profiler_bridge import config, exceptions, listener, set_aside
+from profiler_bridge import config, exceptions
 from profiler_bridge import storage as storages
+from profiler_bridge.bus import transport
+from profiler_bridge.daemon import set_aside
+from profiler_bridge.daemon.set_aside import SetAside, SetAsideMessage
 from profiler_bridge.exceptions import Reason
-from profiler_bridge.set_aside import SetAside, SetAsideMessage
 from profiler_bridge.storage import get_storage, get_storages
 from tests import bus, servers
 from tests.daemon import Daemon, script, wait_for
@@ -39,16 +31,16 @@ def configuration(folder: Path, urls: Sequence[str]) -> cfg.ConfigOpts:
     path.write_text(
         f"[bridge]\nset_aside = {folder / 'set-aside.sqlite'}\n"
         "[osprofiler]\n"
-        + "".join(f"connection_string = {each}\n" for each in urls)
+        + "".join(f"connection_string = {url}\n" for url in urls)
     )
     return config.prepare(
-        [f"--config-file={path}"], storages, listener, set_aside
+        [f"--config-file={path}"], storages, transport, set_aside
     )
 
 
 def pools(folder: Path, *urls: str) -> list[str | None]:
     conf = configuration(folder, urls)
-    return listener.get_pools(conf, get_storages(conf))
+    return transport.get_pools(conf, get_storages(conf))
 
 
 def daemon(folder: Path, transport_url: str, urls: list[str]) -> Daemon:
@@ -93,6 +85,8 @@ def test_one_that_is_down_neither_stalls_the_others_nor_loses_anything(
 ) -> None:
     [_, pool] = pools(tmp_path, redis_url, mariadb_url)
     assert pool is not None
+    for exchange in ("nova", "neutron"):
+        bus.make_exchange(transport_url, exchange)
     with daemon(tmp_path, transport_url, [redis_url, mariadb_url]) as running:
         wait_for(lambda: running.log.count("Listening") == 2, "two listeners")
         base_ids = profile(transport_url, "nova")
@@ -118,6 +112,7 @@ def test_one_that_is_down_at_the_start_gets_everything_later(
     mariadb_url: str,
     tmp_path: Path,
 ) -> None:
+    bus.make_exchange(transport_url, "keystone")
     mariadb.stop()
     with daemon(tmp_path, transport_url, [redis_url, mariadb_url]) as running:
         wait_for(lambda: running.log.count("Listening") == 2, "two listeners")
@@ -133,7 +128,8 @@ def test_one_that_is_down_at_the_start_gets_everything_later(
 def test_what_arrives_while_the_bridge_is_away_reaches_all(
     transport_url: str, redis_url: str, sqlite_url: str, tmp_path: Path
 ) -> None:
-    """The queues are there, and are found again."""
+    """The queues outlive the bridge."""
+    bus.make_exchange(transport_url, "nova")
     urls = [redis_url, sqlite_url]
     with daemon(tmp_path, transport_url, urls) as running:
         wait_for(lambda: running.log.count("Listening") == 2, "two listeners")
@@ -164,6 +160,7 @@ def test_a_pool_has_the_same_name_whatever_its_password_and_place(
 def test_sighup_takes_a_new_password_but_no_other_storages(
     transport_url: str, redis_url: str, sqlite_url: str, tmp_path: Path
 ) -> None:
+    bus.make_exchange(transport_url, "nova")
     running = daemon(tmp_path, transport_url, [redis_url, sqlite_url])
     with running:
         wait_for(lambda: running.log.count("Listening") == 2, "two listeners")

@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """What users can meet is in the documentation, and what is there is true."""
 
@@ -53,10 +43,10 @@ def generated_from(directive: str) -> set[str]:
     """What all directives of this name are given, their options aside."""
     return {
         line.strip()
-        for found in re.finditer(
+        for match in re.finditer(
             rf"^\.\. {re.escape(directive)}::(.*(?:\n(?: .*)?)*)", TEXT, re.M
         )
-        for line in found[1].splitlines()
+        for line in match[1].splitlines()
         if not line.strip().startswith(":")
     }
 
@@ -65,9 +55,9 @@ def list_opts() -> list[cfg.Opt]:
     """The project's options, as oslo.config's tools find them."""
     return [
         option
-        for each in entry_points()
-        if each.group == "oslo.config.opts"
-        for _, options in each.load()()
+        for entry_point in entry_points()
+        if entry_point.group == "oslo.config.opts"
+        for _, options in entry_point.load()()
         for option in options
     ]
 
@@ -95,37 +85,43 @@ def metric_names() -> set[str]:
 def test_every_console_script_is_documented() -> None:
     page = PAGES["cli/index.rst"]
     scripts = [
-        each.name for each in entry_points() if each.group == "console_scripts"
+        entry_point.name
+        for entry_point in entry_points()
+        if entry_point.group == "console_scripts"
     ]
     assert scripts
     assert [
-        each
-        for each in scripts
-        if f"\n{each}\n{'=' * len(each)}\n" not in page
+        script
+        for script in scripts
+        if f"\n{script}\n{'=' * len(script)}\n" not in page
     ] == []
 
 
 def test_every_command_is_documented() -> None:
     commands = [
-        each
-        for each in entry_points()
-        if each.module.startswith("profiler_bridge.cmd.")
-        and each.attr
-        and each.group != "console_scripts"
+        entry_point
+        for entry_point in entry_points()
+        if entry_point.module.startswith("profiler_bridge.cmd.")
+        and entry_point.attr
+        and entry_point.group != "console_scripts"
     ]
     assert commands
     pages = generated_from("autoprogram-cliff")
-    assert [each for each in commands if each.group not in pages] == []
+    assert [
+        entry_point
+        for entry_point in commands
+        if entry_point.group not in pages
+    ] == []
     # What the pages are generated from says something, too.
     wordless = []
-    for each in commands:
-        command = each.load()(None, None)
+    for entry_point in commands:
+        command = entry_point.load()(None, None)
         if not command.get_description():
-            wordless.append(each.name)
+            wordless.append(entry_point.name)
         command.app_dist_name = "profiler_bridge"
         wordless += [
-            f"{each.name} {action.dest}"
-            for action in command.get_parser(each.name)._actions
+            f"{entry_point.name} {action.dest}"
+            for action in command.get_parser(entry_point.name)._actions
             if not action.help
         ]
     assert wordless == []
@@ -133,35 +129,35 @@ def test_every_command_is_documented() -> None:
 
 def test_every_option_is_documented() -> None:
     namespaces = {
-        each.name
-        for each in entry_points()
-        if each.group == "oslo.config.opts"
+        entry_point.name
+        for entry_point in entry_points()
+        if entry_point.group == "oslo.config.opts"
     }
     assert namespaces <= generated_from("show-options")
     sample = (ROOT / "etc/config-generator.conf").read_text().splitlines()
-    assert {f"namespace = {each}" for each in namespaces} <= set(sample)
+    assert {f"namespace = {name}" for name in namespaces} <= set(sample)
     listed = list_opts()
-    assert [each.name for each in listed if not each.help] == []
+    assert [option.name for option in listed if not option.help] == []
     assert [
-        f"{each.name} of {module}"
+        f"{option.name} of {module}"
         for module, options in opts_of_modules()
-        for each in options
-        if each not in listed
+        for option in options
+        if option not in listed
     ] == []
 
 
 def test_every_metric_is_documented() -> None:
     assert [
-        each
-        for each in metric_names()
-        if not re.search(f"``{each}(_total)?``", TEXT)
+        metric
+        for metric in metric_names()
+        if not re.search(f"``{metric}(_total)?``", TEXT)
     ] == []
 
 
 def test_every_set_aside_reason_is_documented() -> None:
     page = PAGES["admin/delivery.rst"]
     assert [
-        each for each in Reason if f"   * - ``{each}``\n" not in page
+        reason for reason in Reason if f"   * - ``{reason}``\n" not in page
     ] == []
 
 
@@ -175,4 +171,4 @@ def test_links_of_the_readme_lead_somewhere() -> None:
     readme = (ROOT / "README.rst").read_text()
     links = re.findall(r"<((?:doc|etc)/[^>\s]+)>`_", readme)
     assert links
-    assert [each for each in links if not (ROOT / each).exists()] == []
+    assert [link for link in links if not (ROOT / link).exists()] == []

@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """What processes count together, and what is made of it."""
 
@@ -26,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from profiler_bridge import endpoint, metrics
+from profiler_bridge.daemon import endpoint, metrics
+from profiler_bridge.daemon.liveness import READ, START, STORE, Liveness
+from profiler_bridge.daemon.metrics import Metrics
 from profiler_bridge.exceptions import Reason
-from profiler_bridge.metrics import Metrics
 from tests import servers
 
 ROOT = Path(__file__).parents[2]
@@ -42,10 +33,20 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def served(folder: Path) -> Iterator[str]:
+def liveness() -> Liveness:
+    shared = Liveness(1)
+    shared.await_start(0, 1)
+    return shared
+
+
+@pytest.fixture
+def served(folder: Path, liveness: Liveness) -> Iterator[str]:
     port = servers.free_port()
     with endpoint.Endpoint("127.0.0.1", port) as server:
-        thread = threading.Thread(target=server.serve, args=[{"redis": 1}])
+        thread = threading.Thread(
+            target=server.serve,
+            args=[[("rabbit", "redis")], 1, liveness, "/aside"],
+        )
         thread.start()
         yield f"http://127.0.0.1:{port}"
         server.shutdown()
@@ -69,11 +70,11 @@ def get(url: str) -> tuple[int, str]:
 
 def names() -> set[str]:
     """Of all metrics, as they are queried."""
-    found = {"profiler_bridge_build_info", "profiler_bridge_workers"}
-    for each in vars(metrics).values():
-        if hasattr(each, "describe"):
-            for family in each.describe():
-                found |= {
+    names = {"profiler_bridge_build_info", "profiler_bridge_workers"}
+    for metric in vars(metrics).values():
+        if hasattr(metric, "describe"):
+            for family in metric.describe():
+                names |= {
                     "counter": {f"{family.name}_total"},
                     "gauge": {family.name},
                     "histogram": {
@@ -81,62 +82,108 @@ def names() -> set[str]:
                         for part in ("bucket", "sum", "count")
                     },
                 }[family.type]
-    return found
+    return names
 
 
 def test_a_worker_goes_on_where_the_one_before_ended(
     folder: Path, served: str
 ) -> None:
     def work() -> None:
-        own = Metrics("redis", "0-0")
-        own.verdict(5, 3, Counter({Reason.BAD_ID: 1}), 0.1, None)
+        own = Metrics("rabbit", "redis", "0-0")
+        own.count_stored(4, 3, 0.1, 0)
+        own.count_set_aside(Counter({Reason.BAD_ID: 1}))
 
     in_a_worker(work)
     in_a_worker(work)
     _, text = get(f"{served}/metrics")
-    assert 'notifications_received_total{storage="redis"} 10.0' in text
-    assert 'notifications_redelivered_total{storage="redis"} 2.0' in text
+    assert (
+        'notifications_received_total{bus="rabbit",storage="redis"} 10.0'
+        in text
+    )
+    assert (
+        'notifications_redelivered_total{bus="rabbit",storage="redis"} 2.0'
+        in text
+    )
     assert 'reason="bad-id",storage="redis"} 2.0' in text
     assert len([*folder.iterdir()]) == len({*folder.iterdir()}) == 4
 
 
 def test_what_a_dead_worker_was_goes(folder: Path, served: str) -> None:
     def work() -> None:
-        own = Metrics("redis", "0-0")
-        own.alive(connected=True, writing=0)
-        own.retried()
+        own = Metrics("rabbit", "redis", "0-0")
+        own.report_state(connected=True, writing=0)
+        own.count_retry()
 
     in_a_worker(work)
-    assert get(f"{served}/readyz") == (503, "redis: is waited for\n")
+    assert get(f"{served}/readyz") == (
+        503,
+        "redis: the storage is waited for\n",
+    )
     metrics.forget_process("0-0")
     assert get(f"{served}/readyz") == (
         503,
-        "redis: 0 of 1 workers are connected to the bus\n",
+        "redis: 0 of 1 workers are connected to rabbit\n",
     )
     assert "storage_retries_total" in get(f"{served}/metrics")[1]
 
 
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [
-        (endpoint.STUCK - 1, (200, "ok\n")),
-        (endpoint.STUCK + 1, (503, "redis: a write has been going on for")),
-    ],
-)
-def test_a_worker_that_hangs_is_not_healthy(
-    seconds: float, expected: tuple[int, str], served: str
-) -> None:
-    in_a_worker(
-        lambda: Metrics("redis", "0-0").alive(connected=True, writing=seconds)
+def test_what_waits_for_the_set_aside_file_is_named(served: str) -> None:
+    """And no storage is blamed for it."""
+
+    def work() -> None:
+        own = Metrics("rabbit", "redis", "0-0")
+        own.report_state(connected=True, writing=0)
+        own.report_set_aside_waiting(3)
+
+    in_a_worker(work)
+    assert get(f"{served}/readyz") == (
+        503,
+        "redis: the set-aside file /aside is waited for\n",
     )
+
+
+def test_a_worker_that_is_late_is_not_healthy(
+    served: str, liveness: Liveness
+) -> None:
+    in_a_worker(lambda: liveness.loop(0, 0, READ)(60))
+    in_a_worker(lambda: liveness.loop(0, 0, STORE)(60))
+    assert get(f"{served}/healthz") == (200, "ok\n")
+    in_a_worker(lambda: liveness.loop(0, 0, STORE)(-7))
     status, text = get(f"{served}/healthz")
-    assert (status, text.startswith(expected[1])) == (expected[0], True)
+    assert status == 503
+    assert text.startswith("redis: worker 0 for rabbit is stuck")
+    # Of a worker that there should not be nothing is expected.
+    in_a_worker(lambda: liveness.loop(0, 0, STORE)(60))
+    in_a_worker(lambda: liveness.loop(0, 1, STORE)(-7))
+    assert get(f"{served}/healthz") == (200, "ok\n")
+
+
+def test_workers_that_never_come_up_are_not_healthy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    shared = Liveness(2)
+    shared.await_start(1, 2)
+    assert [*shared.late(1, 2)] == []
+    shared.loop(1, 0, READ)(600)
+    shared.loop(1, 0, STORE)(600)
+    for _ in range(10):
+        clock[0] += START / 5
+        shared.await_restart(1, 1)
+    assert [worker for worker, _ in shared.late(1, 2)] == [1]
+    # One that was at work is given time to start again.
+    shared.await_restart(1, 0)
+    clock[0] += START - 1
+    assert [worker for worker, _ in shared.late(1, 2)] == [1]
+    clock[0] += 2
+    assert [worker for worker, _ in shared.late(1, 2)] == [0, 1]
 
 
 def test_every_metric_is_documented() -> None:
     page = (ROOT / "doc/source/admin/monitoring.rst").read_text()
-    stems = {re.sub("_(bucket|sum|count)$", "", each) for each in names()}
-    assert [each for each in stems if f"``{each}``" not in page] == []
+    stems = {re.sub("_(bucket|sum|count)$", "", name) for name in names()}
+    assert [stem for stem in stems if f"``{stem}``" not in page] == []
     assert {*re.findall(r"``(profiler_bridge_\w+)``", page)} == stems
 
 

@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """Decoding and validating one payload."""
 
@@ -33,8 +23,8 @@ from profiler_bridge.notification import (
     format_timestamp,
     parse_timestamp,
 )
-from profiler_bridge.testing.sample import Payload, request, seeded
-from profiler_bridge.testing.storage import as_text, one_span
+from profiler_bridge.testing.helpers import as_text
+from profiler_bridge.testing.sample import Payload, one_span, request, seeded
 
 # Nothing here is about time, and machines are busy.
 
@@ -110,30 +100,34 @@ def test_text_is_ascii_on_one_line(payload: Payload) -> None:
 def test_whatever_is_valid_can_be_described(payload: Payload) -> None:
     """Nothing in ``info`` is checked, so nothing is taken for granted."""
     try:
-        found = Notification.from_payload(payload)
+        notification = Notification.from_payload(payload)
     except exceptions.InvalidNotification:
         return
-    assert isinstance(found.describe(), str)
-    assert isinstance(found.host, str | None)
-    assert isinstance(found.exception, str | None)
+    assert isinstance(notification.describe(), str)
+    assert isinstance(notification.host, str | None)
+    assert isinstance(notification.exception, str | None)
 
 
 @given(json_values)
 def test_any_info_can_be_described(value: Any) -> None:
     for kind in ("request", "requests", "function", "db", "host", "etype"):
-        found = decoded(info={kind: value})
-        assert isinstance(found.describe(), str)
-        found = decoded(info={kind: {"method": value, "statement": value}})
-        assert isinstance(found.describe(), str)
+        notification = decoded(info={kind: value})
+        assert isinstance(notification.describe(), str)
+        notification = decoded(
+            info={kind: {"method": value, "statement": value}}
+        )
+        assert isinstance(notification.describe(), str)
 
 
 def test_fields() -> None:
-    found = Notification.from_payload(request(seeded(1))[0])
-    assert found.name == "wsgi"
-    assert found.phase == START
-    assert found.parent_id == found.base_id
-    assert found.timestamp == parse_timestamp("2026-02-03T04:05:06.000007")
-    assert (found.project, found.service, found.host) == (
+    notification = Notification.from_payload(request(seeded(1))[0])
+    assert notification.name == "wsgi"
+    assert notification.phase == START
+    assert notification.parent_id == notification.base_id
+    assert notification.timestamp == parse_timestamp(
+        "2026-02-03T04:05:06.000007"
+    )
+    assert (notification.project, notification.service, notification.host) == (
         "shop",
         "api",
         "node-1",
@@ -158,15 +152,15 @@ def test_exception_of_a_stop() -> None:
     ],
 )
 def test_name_keeps_its_hyphens(name: str, parts: tuple[str, str]) -> None:
-    found = decoded(name=name)
-    assert (found.name, found.phase) == parts
+    notification = decoded(name=name)
+    assert (notification.name, notification.phase) == parts
 
 
 def test_what_is_optional() -> None:
     for field in ("project", "service"):
         assert getattr(decoded(**{field: None}), field) is None
-        found = Notification.from_payload(without(field))
-        assert getattr(found, field) is None
+        notification = Notification.from_payload(without(field))
+        assert getattr(notification, field) is None
     assert Notification.from_payload(without("info")).info == {}
 
 
@@ -183,7 +177,7 @@ def test_order_of_fields_makes_no_difference() -> None:
 def test_any_difference_makes_another_digest() -> None:
     digests = {decoded(more=more).digest() for more in range(100)}
     assert len(digests) == 100
-    assert all(-(2**63) <= each < 2**63 for each in digests)
+    assert all(-(2**63) <= digest < 2**63 for digest in digests)
 
 
 @pytest.mark.parametrize(
@@ -325,7 +319,7 @@ def test_timestamp_that_is_none(timestamp: str) -> None:
     [("7", 700_000), ("77", 770_000), ("0007", 700), ("000007", 7)],
 )
 def test_timestamp_with_fewer_digits(fraction: str, microseconds: int) -> None:
-    """As ``%f`` of strptime takes them, with which osprofiler reads it."""
+    """As strptime's ``%f`` takes them, which osprofiler reads with."""
     assert parse_timestamp(f"1970-01-01T00:00:00.{fraction}") == microseconds
 
 
@@ -366,27 +360,27 @@ def test_nested_too_deeply(field: str) -> None:
     assert len(str(error).splitlines()) == 1
 
 
-def test_number_too_long() -> None:
-    error = refusal(start | {"more": 10**5000})
-    assert error.reason == Reason.NOT_ENCODABLE
-    assert len(str(error).splitlines()) == 1
+def test_number_too_long_for_json() -> None:
+    stored = Notification.from_payload(start | {"more": 10**5000})
+    assert stored.payload["more"] == hex(10**5000)
+    assert Notification.from_text(stored.text).payload == stored.payload
 
 
 def deeper(levels: int, call: Callable[[], str]) -> str:
-    """Call from so many levels further down the stack."""
+    """Call a function from so many levels deeper in the stack."""
     return deeper(levels - 1, call) if levels else call()
 
 
 @pytest.mark.parametrize("levels", [0, 100, 300])
 def test_what_is_accepted_can_be_used_from_anywhere(levels: int) -> None:
-    """Who reads may stand deeper in the stack than who wrote."""
+    """A reader may be deeper in the stack than the writer was."""
     for depth in range(100, 1000, 10):
         try:
-            found = decoded(info={"request": {"method": nested(depth)}})
+            notification = decoded(info={"request": {"method": nested(depth)}})
         except exceptions.InvalidNotification:
             break
-        assert deeper(levels, functools.partial(read, found.text))
-        assert deeper(levels, found.describe)
+        assert deeper(levels, functools.partial(read, notification.text))
+        assert deeper(levels, notification.describe)
 
 
 def read(text: str) -> str:

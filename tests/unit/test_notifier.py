@@ -1,19 +1,12 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """The notifier, on oslo.messaging's in-process bus and on broken ones."""
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import functools
 import json
 import logging
 import os
@@ -31,18 +24,19 @@ from oslo_config import cfg
 from osprofiler import notifier as osprofiler_notifier
 from osprofiler import profiler as osprofiler_profiler
 
-from profiler_bridge import exceptions, notifier
+from profiler_bridge import exceptions, retry
 from profiler_bridge.notification import FORMAT, VERSION, Notification
-from profiler_bridge.notifier import BufferedNotifier
+from profiler_bridge.sender import notifier as notifiers
+from profiler_bridge.sender.notifier import BufferedNotifier
 from tests.daemon import wait_for
 
 DOC = Path(__file__).parents[2] / "doc/source"
 
 
 def conf() -> cfg.ConfigOpts:
-    found = cfg.ConfigOpts()
-    found([], default_config_files=[], default_config_dirs=[])
-    return found
+    conf = cfg.ConfigOpts()
+    conf([], default_config_files=[], default_config_dirs=[])
+    return conf
 
 
 def point(number: int = 0, **info: Any) -> dict[str, Any]:
@@ -96,14 +90,14 @@ class Bus:
     @property
     def points(self) -> list[dict[str, Any]]:
         return [
-            each
+            point
             for message in self.messages
-            for each in message["payload"]["points"]
+            for point in message["payload"]["points"]
         ]
 
     @property
     def numbers(self) -> list[int]:
-        return [uuid.UUID(each["trace_id"]).int for each in self.points]
+        return [uuid.UUID(point["trace_id"]).int for point in self.points]
 
 
 @pytest.fixture
@@ -117,10 +111,12 @@ Make = Callable[..., BufferedNotifier]
 @pytest.fixture
 def make(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """Make notifiers that are stopped at the end, with quick retries."""
-    monkeypatch.setattr(notifier, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(notifier, "LAST_PAUSE", 0.02)
+    monkeypatch.setattr(
+        notifiers,
+        "pauses",
+        functools.partial(retry.pauses, first=0.01, last=0.02),
+    )
     made: list[BufferedNotifier] = []
-    handler, leave = signal.getsignal(signal.SIGTERM), os._exit
 
     def make_one(
         transport: Callable[[], Any] = bus, **options: Any
@@ -133,18 +129,15 @@ def make(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
 
     yield make_one
     bus.away = False
-    for each in made:
-        each.stop(30)
-    signal.signal(signal.SIGTERM, handler)
-    signal.set_wakeup_fd(-1)
-    os._exit = leave
+    for notifier in made:
+        notifier.stop(30)
 
 
 def test_points_are_sent_in_one_notification(bus: Bus, make: Make) -> None:
-    one = make()
+    notifier = make()
     for number in range(3):
-        one.notify(point(number))
-    assert one.flush(30)
+        notifier.notify(point(number))
+    assert notifier.flush(30)
     [message] = bus.messages
     assert message["publisher_id"] == "vm"
     assert message["event_type"] == "profiler.api"
@@ -164,28 +157,109 @@ def test_points_are_sent_at_an_age(bus: Bus, make: Make) -> None:
 
 
 def test_points_are_sent_at_a_number(bus: Bus, make: Make) -> None:
-    one = make(batch_size=4)
+    notifier = make(batch_size=4)
     for number in range(4):
-        one.notify(point(number))
+        notifier.notify(point(number))
     wait_for(lambda: len(bus.points) == 4, "a full message")
 
 
 def test_messages_are_bounded(
     bus: Bus, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notifier, "MESSAGE_BYTES", 2000)
+    monkeypatch.setattr(notifiers, "MESSAGE_BYTES", 2000)
     bus.away = True
-    one = make(batch_size=4)
+    notifier = make(batch_size=4)
     for number in range(9):
-        one.notify(point(number))
+        notifier.notify(point(number))
     for number in range(9, 11):
-        one.notify(point(number, large="x" * 3000))
-    one.notify(point(11))
+        notifier.notify(point(number, large="x" * 3000))
+    notifier.notify(point(11))
     bus.away = False
-    assert one.flush(30)
+    assert notifier.flush(30)
     assert bus.numbers == list(range(12))
-    sizes = [len(each["payload"]["points"]) for each in bus.messages]
-    assert sizes == [4, 4, 2, 1, 1]
+    sizes = [len(message["payload"]["points"]) for message in bus.messages]
+    assert sizes == [4, 4, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "filling",
+    [
+        "\U0001f600" * 5000,
+        "\x01" * 5000,
+        ["\0"] * 1000,
+        [None, False] * 1000,
+        [0.1 + 0.2] * 2000,
+        [2**63] * 100,
+        [{}, []] * 1000,
+        {"\x01" * 100 + str(number): {} for number in range(50)},
+    ],
+    ids=[
+        "emoji",
+        "control",
+        "short",
+        "none",
+        "floats",
+        "ints",
+        "empty",
+        "key",
+    ],
+)
+def test_no_message_is_more_than_rabbitmq_takes(
+    bus: Bus, make: Make, monkeypatch: pytest.MonkeyPatch, filling: Any
+) -> None:
+    """Whatever JSON makes of it. RabbitMQ 4 takes 16 MiB; here a tenth."""
+    monkeypatch.setattr(
+        notifiers, "MESSAGE_BYTES", notifiers.MESSAGE_BYTES // 10
+    )
+    notifier = make()
+    for number in range(30):
+        notifier.notify(point(number, filling=filling))
+    notifier.notify(point(large="x" * (notifiers.LARGEST_POINT // 10 - 300)))
+    assert notifier.flush(30)
+    assert len(bus.points) == 31
+    sizes = [len(json.dumps(message)) for message in bus.messages]
+    assert max(sizes) < 2**24 // 10
+
+
+def test_what_comes_while_a_message_is_sent_fills_the_next_one(
+    bus: Bus, make: Make
+) -> None:
+    notifier = make(batch_size=10)
+    take = bus._take
+
+    def take_meanwhile(*args: Any, **kwargs: Any) -> None:
+        take(*args, **kwargs)
+        if len(bus.messages) < 3:
+            notifier.notify(point())
+
+    bus._take = take_meanwhile  # type: ignore[method-assign]
+    for _ in range(20):
+        notifier.notify(point())
+    wait_for(lambda: len(bus.messages) == 2, "what was there")
+    assert len(bus.points) == 20
+    assert notifier.flush(30)
+    assert [len(message["payload"]["points"]) for message in bus.messages] == [
+        *(10, 10, 2)
+    ]
+
+
+def test_values_that_only_an_encoder_knows_are_sent(
+    bus: Bus, make: Make
+) -> None:
+    values = {
+        "when": datetime.datetime(2026, 11, 23, tzinfo=datetime.UTC),
+        "price": decimal.Decimal("1.5"),
+        "id": uuid.UUID(int=1),
+        "bytes": b"\xff",
+        "text": type("Text", (str,), {})("text"),
+        "numbers": {1: 2.5, None: True},
+    }
+    notifier = make()
+    notifier.notify(point(**values))
+    assert notifier.flush(30)
+    assert notifier.dropped == 0
+    [sent] = bus.points
+    assert {key: sent["info"][key] for key in values} == values
 
 
 def test_what_osprofiler_uses_again_is_copied(bus: Bus, make: Make) -> None:
@@ -194,14 +268,14 @@ def test_what_osprofiler_uses_again_is_copied(bus: Bus, make: Make) -> None:
     rows = [row, (2, [3])]
     given = point(function=function, db={"params": rows})
     before = repr(given)
-    one = make()
-    one.notify(given)
+    notifier = make()
+    notifier.notify(given)
     assert repr(given) == before
     function["args"] = "(2,)"
     rows.append({"id": 4})
     row["id"] = 5
     given["info"]["host"] = "other"
-    assert one.flush(30)
+    assert notifier.flush(30)
     [sent] = bus.points
     assert sent["info"] == {
         "host": "vm",
@@ -211,11 +285,11 @@ def test_what_osprofiler_uses_again_is_copied(bus: Bus, make: Make) -> None:
 
 
 def test_points_without_info_are_sent(bus: Bus, make: Make) -> None:
-    one = make()
+    notifier = make()
     given = point()
     del given["info"]
-    one.notify(given, {"user": "osprofiler's context"})
-    assert one.flush(30)
+    notifier.notify(given, {"user": "osprofiler's context"})
+    assert notifier.flush(30)
     assert bus.points == [given | {"project": "nova", "service": "api"}]
 
 
@@ -229,30 +303,33 @@ def test_what_is_no_json_costs_itself_only(
         def items(self) -> Any:
             raise RuntimeError("changed meanwhile")
 
-    monkeypatch.setattr(notifier, "LARGEST_POINT", 10_000)
+    monkeypatch.setattr(notifiers, "LARGEST_POINT", 10_000)
     endless: dict[str, Any] = {}
     endless["again"] = endless
     bad: list[Any] = [
         point(db=object()),
         point(db={("a", "b"): 1}),
+        point(db=10**5000),
         point(db=endless),
         point(db=Broken(a=1)),
         point(db="x" * 10_000),
         None,
     ]
-    one = make()
-    for each in bad:
-        one.notify(each)
-    assert one.flush(30)
-    assert one.dropped == len(bad)
-    for number, each in enumerate(bad):
-        one.notify(point(number))
-        one.notify(each)
-    assert one.flush(30)
+    notifier = make()
+    for bad_point in bad:
+        notifier.notify(bad_point)
+    assert notifier.flush(30)
+    assert notifier.dropped == len(bad)
+    for number, bad_point in enumerate(bad):
+        notifier.notify(point(number))
+        notifier.notify(bad_point)
+    assert notifier.flush(30)
     assert bus.numbers == list(range(len(bad)))
-    assert one.dropped == len(bad) * 2
-    said = [each.message for each in caplog.records if "dropped" in each.msg]
-    assert said == ["A profiling point that cannot be sent was dropped"]
+    assert notifier.dropped == len(bad) * 2
+    logged = [
+        record.message for record in caplog.records if "dropped" in record.msg
+    ]
+    assert logged == ["A profiling point that cannot be sent was dropped"]
 
 
 def test_points_wait_for_the_bus(
@@ -260,41 +337,43 @@ def test_points_wait_for_the_bus(
 ) -> None:
     caplog.set_level(logging.INFO, "profiler_bridge")
     bus.away = True
-    one = make(batch_size=2)
+    notifier = make(batch_size=2)
     for number in range(5):
-        one.notify(point(number))
-    assert not one.flush(0.01)
+        notifier.notify(point(number))
+    assert not notifier.flush(0.01)
     wait_for(lambda: bus.tries > 3, "tries")
     bus.away = False
-    assert one.flush(30)
+    assert notifier.flush(30)
     assert bus.numbers == list(range(5))
-    assert one.dropped == 0
-    said = [each.message for each in caplog.records]
-    assert len(said) == 2, said
-    assert said[0].startswith("The bus takes no profiling points.")
-    assert said[1] == "The bus takes profiling points again"
+    assert notifier.dropped == 0
+    logged = [record.message for record in caplog.records]
+    assert len(logged) == 2, logged
+    assert logged[0].startswith("The bus takes no profiling points.")
+    assert logged[1] == "The bus takes profiling points again"
 
 
-def test_oldest_points_are_dropped_counted_and_said(
+def test_oldest_points_are_dropped_counted_and_logged(
     bus: Bus, make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     bus.away = True
-    one = make(buffer_size=10, batch_size=3)
+    notifier = make(buffer_size=10, batch_size=3)
     for number in range(3):
-        one.notify(point(number))
+        notifier.notify(point(number))
     wait_for(lambda: bus.tries, "a first try with the first message")
     for number in range(3, 30):
-        one.notify(point(number))
-    assert one.dropped == 17
+        notifier.notify(point(number))
+    assert notifier.dropped == 17
     tries = bus.tries
     wait_for(lambda: bus.tries > tries + 3, "more tries")
     bus.away = False
-    assert one.flush(30)
+    assert notifier.flush(30)
     # What was in a message already is not among the oldest of the buffer.
     assert bus.numbers == [0, 1, 2, *range(20, 30)]
-    assert one.dropped == 17
-    said = [each.message for each in caplog.records if "dropped" in each.msg]
-    assert said == [
+    assert notifier.dropped == 17
+    logged = [
+        record.message for record in caplog.records if "dropped" in record.msg
+    ]
+    assert logged == [
         "Profiling points are dropped, the oldest first",
         "17 profiling points were dropped",
     ]
@@ -309,20 +388,20 @@ def test_bus_that_cannot_be_made_is_one_that_is_away(
         return bus()
 
     bus.away = True
-    one = make(transport)
-    one.notify(point(7))
-    assert not one.flush(0.01)
+    notifier = make(transport)
+    notifier.notify(point(7))
+    assert not notifier.flush(0.01)
     bus.away = False
-    assert one.flush(30)
+    assert notifier.flush(30)
     assert bus.numbers == [7]
 
 
 def test_nothing_starts_before_the_first_point(bus: Bus, make: Make) -> None:
     threads = threading.active_count()
-    one = make()
-    assert one.flush()
-    assert one.dropped == 0
-    assert one.stop()
+    notifier = make()
+    assert notifier.flush()
+    assert notifier.dropped == 0
+    assert notifier.stop()
     assert threading.active_count() == threads
     assert bus.transports == []
 
@@ -333,13 +412,13 @@ def test_process_without_threads_to_spare(
     def start(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    one = make()
+    notifier = make()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
-        one.notify(point(1))
-        assert not one.flush(0.01)
-    one.notify(point(2))
-    assert one.flush(30)
+        notifier.notify(point(1))
+        assert not notifier.flush(0.01)
+    notifier.notify(point(2))
+    assert notifier.flush(30)
     assert bus.numbers == [1, 2]
 
 
@@ -347,11 +426,11 @@ def test_stop_ends_the_thread_until_the_next_point(
     bus: Bus, make: Make
 ) -> None:
     threads = threading.active_count()
-    one = make()
+    notifier = make()
     for number in range(2):
-        one.notify(point(number))
+        notifier.notify(point(number))
         assert threading.active_count() == threads + 1
-        assert one.stop(30)
+        assert notifier.stop(30)
         assert threading.active_count() == threads
         assert bus.cleaned == number + 1
     assert bus.numbers == [0, 1]
@@ -360,32 +439,33 @@ def test_stop_ends_the_thread_until_the_next_point(
 def test_stop_does_not_wait_for_ever(bus: Bus, make: Make) -> None:
     threads = threading.active_count()
     bus.away = True
-    one = make()
-    one.notify(point(1))
-    assert not one.stop(0.01)
+    notifier = make()
+    notifier.notify(point(1))
+    assert not notifier.stop(0.01)
     wait_for(lambda: threading.active_count() == threads, "the thread's end")
     bus.away = False
-    assert one.flush(30)  # with a new thread
+    assert notifier.flush(30)  # with a new thread
     assert bus.numbers == [1]
 
 
 def test_many_threads_at_once(bus: Bus, make: Make) -> None:
-    one = make(batch_size=7, buffer_size=1_000_000)
+    notifier = make(batch_size=7, buffer_size=1_000_000)
     together = threading.Barrier(8)
 
     def work(first: int) -> None:
         together.wait()
         for number in range(first, first + 500):
-            one.notify(point(number))
+            notifier.notify(point(number))
 
     threads = [
-        threading.Thread(target=work, args=[each * 500]) for each in range(8)
+        threading.Thread(target=work, args=[first])
+        for first in range(0, 4000, 500)
     ]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    assert one.flush(30)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert notifier.flush(30)
     assert sorted(bus.numbers) == list(range(4000))
     assert len(bus.transports) == 1
 
@@ -394,67 +474,63 @@ def test_number_lost_by_many_threads_is_what_is_counted(
     bus: Bus, make: Make
 ) -> None:
     bus.away = True
-    one = make(batch_size=7, buffer_size=50)
+    notifier = make(batch_size=7, buffer_size=50)
 
     def work() -> None:
         for number in range(1000):
-            one.notify(point(number))
+            notifier.notify(point(number))
 
     threads = [threading.Thread(target=work) for _ in range(8)]
-    for each in threads:
-        each.start()
-    wait_for(lambda: one.dropped > 1000, "overflow")
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: notifier.dropped > 1000, "overflow")
     bus.away = False
-    for each in threads:
-        each.join()
-    assert one.flush(30)
-    assert len(bus.points) + one.dropped == 8000
+    for thread in threads:
+        thread.join()
+    assert notifier.flush(30)
+    assert len(bus.points) + notifier.dropped == 8000
 
 
-def test_sigterm_is_left_to_who_has_it(make: Make) -> None:
-    def own(number: int, frame: object) -> None:
-        pass
-
-    for handler in (own, signal.SIG_IGN):
-        signal.signal(signal.SIGTERM, handler)
-        make()
-        assert signal.getsignal(signal.SIGTERM) is handler
-
-
-def test_sigterm_is_left_to_who_has_it_in_c(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """uwsgi sets its handlers behind Python's back."""
-    signal.signal(signal.SIGTERM, lambda number, frame: None)
-    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_DFL)
-    with monkeypatch.context() as patch:
-        patch.setattr(signal, "signal", pytest.fail)
-        make()
+def test_process_is_left_as_it_is(bus: Bus, make: Make) -> None:
+    """What happens at its end is for those who ask for it."""
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    leave = os._exit
+    notifier = make()
+    notifier.notify(point())
+    assert notifier.flush(30)
+    assert handlers == [
+        signal.getsignal(number) for number in signal.valid_signals()
+    ]
+    assert os._exit is leave
+    assert signal.set_wakeup_fd(-1) == -1
 
 
-def test_sigterm_is_left_alone_outside_the_main_thread(make: Make) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    thread = threading.Thread(target=make)
-    thread.start()
-    thread.join()
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    make()
-    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+def test_start_is_told_whenever_a_thread_starts(bus: Bus, make: Make) -> None:
+    starts: list[int] = []
+    notifier = make(on_start=lambda: starts.append(len(bus.transports)))
+    assert notifier.flush(30)
+    assert starts == []
+    for number in range(2):
+        notifier.notify(point(number))
+        notifier.notify(point(number))
+        assert notifier.stop(30)
+        assert len(starts) == number + 1
+    assert bus.numbers == [0, 0, 1, 1]
 
 
 @pytest.fixture
 def schema() -> jsonschema.Draft202012Validator:
     """The one in the documentation."""
-    found = json.loads((DOC / "user/message-1.schema.json").read_text())
-    jsonschema.Draft202012Validator.check_schema(found)
-    return jsonschema.Draft202012Validator(found)
+    schema = json.loads((DOC / "user/message-1.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
 
 
 def test_what_is_sent_is_as_documented(
     bus: Bus, make: Make, schema: jsonschema.Draft202012Validator
 ) -> None:
-    one = make()
-    osprofiler_notifier.set(one.notify)
+    notifier = make()
+    osprofiler_notifier.set(notifier.notify)
     osprofiler_profiler.init("SECRET_KEY")
     try:
         with (
@@ -465,7 +541,7 @@ def test_what_is_sent_is_as_documented(
     finally:
         osprofiler_profiler.clean()
         osprofiler_notifier.set(lambda *_args, **_kwargs: None)
-    assert one.flush(30)
+    assert notifier.flush(30)
     [message] = bus.messages
     assert len(message["payload"]["points"]) == 2
     schema.validate(json.loads(json.dumps(message["payload"])))

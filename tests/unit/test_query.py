@@ -1,52 +1,61 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """Summaries from pieces, in whatever order and however often they came."""
 
 from __future__ import annotations
 
 import copy
+import json
 import random
+import uuid
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler_bridge.query import (
+from profiler_bridge.query import TraceQuery
+from profiler_bridge.roots import Ends, Roots
+from profiler_bridge.summary import (
     ALL_TRACES,
+    AT_LEAST,
+    LONGEST,
+    MOST_RESOURCES,
     WITH_ERRORS,
     PartialSummary,
-    TraceQuery,
     TraceSummary,
+    about_term,
+    digest,
+    duration_terms,
     index_terms,
+    root_name,
+    root_term,
+    service_name,
     service_term,
     summarize,
+    term_names,
 )
 from profiler_bridge.testing.sample import (
     MILLISECOND,
     SECOND,
     STARTED,
+    TEXTS,
     Payload,
     notifications,
     request,
     seeded,
 )
-from profiler_bridge.testing.storage import TEXTS
 from tests.unit.test_trace import BASE, build, child, payload_lists
 
 # Pieces with few different values, so that much is equal in two of them.
 numbers = st.integers(0, 3)
 spans = st.sets(st.sampled_from(["0" * 16, "1" * 16, "2" * 16]))
 names = st.sets(st.sampled_from(["", "api", *TEXTS.values()]), max_size=3)
+ends = st.builds(Ends) | st.builds(
+    Ends,
+    ids=spans.filter(bool),
+    started=st.none() | numbers,
+    stopped=st.none() | numbers,
+)
 partials = st.builds(
     PartialSummary,
     started=numbers,
@@ -55,11 +64,18 @@ partials = st.builds(
     stops=spans,
     parents=spans,
     errors=spans,
-    projects=names,
     services=names,
     hosts=names,
     names=names,
-    root=st.none() | st.tuples(numbers, st.sampled_from(["", "a", "💥"])),
+    about=names,
+    roots=st.builds(
+        Roots,
+        requests=ends,
+        others=ends,
+        operations=st.dictionaries(
+            st.sampled_from(["", "a", "💥"]), st.tuples(numbers, numbers)
+        ),
+    ),
 )
 
 
@@ -69,8 +85,8 @@ def piece(payloads: list[Payload]) -> PartialSummary:
 
 def merged(*pieces: PartialSummary) -> PartialSummary:
     whole = copy.deepcopy(pieces[0])
-    for each in pieces[1:]:
-        whole.merge(each)
+    for other in pieces[1:]:
+        whole.merge(other)
     return whole
 
 
@@ -126,18 +142,18 @@ def test_same_piece_same_text(payloads: list[Payload]) -> None:
 def test_cut_in_pieces_in_any_order_and_some_twice(
     payloads: list[Payload], rng: random.Random
 ) -> None:
-    pieces = [[each] for each in payloads]
+    pieces = [[payload] for payload in payloads]
     while len(pieces) > 1 and rng.random() < 0.7:
         pieces.append(pieces.pop(0) + pieces.pop(rng.randrange(len(pieces))))
     pieces += rng.sample(pieces, rng.randrange(len(pieces) + 1))
     rng.shuffle(pieces)
-    found = summarize(BASE, (piece(each) for each in pieces))
-    assert found == piece(payloads).summary(BASE)
+    summary = summarize(BASE, map(piece, pieces))
+    assert summary == piece(payloads).summary(BASE)
 
 
 @given(payload_lists(skew=True))
 def test_summary_agrees_with_the_trace(payloads: list[Payload]) -> None:
-    """Where there are no rings, of which a summary knows nothing."""
+    """But for rings, of which a summary knows nothing."""
     trace = build(payloads)
     summary = piece(payloads).summary(BASE)
     assert summary.complete == trace.verdict.complete
@@ -151,107 +167,180 @@ def test_summary_agrees_with_the_trace(payloads: list[Payload]) -> None:
         trace.verdict.headless,
     )
     assert summary.errors == sum(
-        each.exception is not None for each in trace.spans
+        span.exception is not None for span in trace.spans
     )
-    known = {each["trace_id"] for each in payloads}
+    known = {payload["trace_id"] for payload in payloads}
     assert summary.missing_parents == len(
-        {each["parent_id"] for each in payloads} - known - {BASE}
+        {payload["parent_id"] for payload in payloads} - known - {BASE}
     )
+
+
+def test_a_span_that_is_its_own_parent() -> None:
+    """As its trace says: it has no place in the tree."""
+    payloads = child(1) + child(2, 2)
+    assert not build(payloads).verdict.complete
+    assert not piece(payloads).summary(BASE).complete
+    assert PartialSummary.from_text(piece(payloads).to_text()) == piece(
+        payloads
+    )
+    root = child(0)
+    assert root[0]["trace_id"] == BASE
+    assert not build(root).verdict.complete
+    assert not piece(root).summary(BASE).complete
 
 
 @given(payload_lists())
 def test_names_of_all_notifications(payloads: list[Payload]) -> None:
     summary = piece(payloads).summary(BASE)
     assert summary.services == tuple(
-        sorted({each["service"] for each in payloads} - {None})
+        sorted(
+            {
+                f"{payload['project']}:{payload['service'] or ''}"
+                for payload in payloads
+            }
+        )
     )
     assert set(summary.names) == {
-        each["name"].partition("-")[0] for each in payloads
+        payload["name"].partition("-")[0] for payload in payloads
     }
 
 
-def test_root_is_the_earliest_that_started() -> None:
-    def get(path: str) -> dict[str, object]:
-        return {"request": {"method": "GET", "path": path}}
+def test_the_name_is_that_of_a_root_which_changes_something() -> None:
+    """The rest is in the tests of roots."""
+
+    def request_of(method: str, path: str) -> dict[str, object]:
+        return {"request": {"method": method, "path": path}}
 
     headless = child(1, at=0, duration=0)[1:]
-    inner = child(2, 1, at=1, info=get("/inner"))
-    early, late = child(3, at=2, info=get("/a")), child(4, at=3)
-    whole = piece([*late, *headless, *inner, *early]).summary(BASE)
-    assert whole.root == "GET /a"
+    inner = child(2, 1, at=1, info=request_of("DELETE", "/inner"))
+    early = child(3, at=2, info=request_of("GET", "/a"))
+    late = child(4, at=3, info=request_of("POST", "/b"))
+    summary = piece([*late, *headless, *inner, *early]).summary(BASE)
+    assert (summary.name, summary.requests) == ("POST /b", 2)
+    assert summary.title == "POST /b +1"
+    assert summary.roots == ("GET /a", "POST /b")
 
 
-def test_root_that_tells_nothing_is_its_name() -> None:
-    assert piece(child(1, name="wsgi")).summary(BASE).root == "wsgi"
+def test_name_of_a_root_that_tells_nothing() -> None:
+    assert piece(child(1, name="wsgi")).summary(BASE).name == "wsgi"
 
 
-def test_of_roots_that_started_together_one_is_chosen_always() -> None:
-    one = child(1, name="a")[:1]
-    two = child(2, name="b")[:1]
-    assert (
-        piece(one + two).root
-        == piece(two + one).root
-        == merged(piece(two), piece(one)).root
-    )
+def test_what_comes_after_the_answer() -> None:
+    """A root of which the stop is missing is not answered."""
+    answer = child(1, at=1, duration=2, name="wsgi")
+    work = child(2, 1, at=2, duration=5)
+    summary = piece([*answer, *work]).summary(BASE)
+    assert summary.answered is not None
+    assert summary.after == summary.duration - summary.answered > 0
+    unanswered = piece([answer[0], *work]).summary(BASE)
+    assert (unanswered.answered, unanswered.after) == (None, None)
 
 
-def test_root_is_not_long() -> None:
-    start, _ = child(1, info={"function": {"name": "💥" * 1000}})
-    root = piece([start]).summary(BASE).root
-    assert root == "💥" * 200
+UUID = "0b0a4a4e-2a5b-4ad5-9d3b-0a5f9a3b1c11"
+
+
+def test_what_a_request_is_about() -> None:
+    info = {"request": {"method": "GET", "path": f"/v2/{UUID.upper()}"}}
+    partial = piece(child(1, info=info))
+    assert partial.summary(BASE).about == (UUID,)
+    assert about_term(UUID) in index_terms([partial])
+
+
+def test_a_piece_is_found_by_a_bounded_number_of_resources() -> None:
+    payloads = [
+        payload
+        for number in range(1, 200)
+        for payload in child(
+            number,
+            info={"request": {"path": f"/{uuid.UUID(int=number)}"}},
+        )
+    ]
+    assert len(piece(payloads).about) == MOST_RESOURCES
+
+
+OLD = {
+    "started": 1,
+    "finished": 2,
+    "spans": "0" * 16,
+    "services": ["api", "conductor"],
+    "root": [1, f"GET /v3/users/{UUID}"],
+}
+
+
+@pytest.mark.parametrize(
+    ("projects", "services"),
+    [
+        (["nova"], ("nova:api", "nova:conductor")),
+        ([], ("api", "conductor")),
+        (["glance", "nova"], ("api", "conductor")),
+    ],
+)
+def test_what_an_older_release_stored(
+    projects: list[str], services: tuple[str, ...]
+) -> None:
+    for version in ({}, {"version": 1}):
+        text = json.dumps({**OLD, "projects": projects, **version})
+        summary = PartialSummary.from_text(text).summary(BASE)
+        assert summary.services == services
+        assert summary.name == "GET /v3/users/{id}"
+        assert summary.answered is None
 
 
 def test_request() -> None:
     payloads = request(seeded(1), calls=3, error="DBDeadlock")
-    found = piece(payloads).summary(payloads[0]["base_id"])
-    assert found == TraceSummary(
+    summary = piece(payloads).summary(payloads[0]["base_id"])
+    assert summary == TraceSummary(
         base_id=payloads[0]["base_id"],
         started=STARTED,
         finished=STARTED + 25 * MILLISECOND,
-        root="POST /v1/servers",
+        name="POST /v1/servers",
+        requests=1,
+        answered=25 * MILLISECOND,
+        roots=("POST /v1/servers",),
+        about=(),
         spans=10,
         unfinished=0,
         headless=0,
         missing_parents=0,
         errors=1,
-        projects=("shop",),
-        services=("api", "conductor"),
+        services=("shop:api", "shop:conductor"),
         hosts=("node-1", "node-2"),
         names=("db", "rpc", "wsgi"),
     )
-    assert found.complete
-    assert found.duration == 25 * MILLISECOND
+    assert summary.complete
+    assert summary.duration == 25 * MILLISECOND
 
 
 def test_terms() -> None:
-    fine = child(1, service=None)
+    fine = child(1, service=None, project=None)
     failed = request(seeded(1), error="DBDeadlock")
-    assert index_terms([piece(fine), piece(failed)]) == {
+    names = {
+        service_name("shop:api"),
+        service_name("shop:conductor"),
+        root_name("POST /v1/servers"),
+        root_name("db"),
+    }
+    pieces = [piece(fine), piece(failed)]
+    assert term_names(pieces) == names
+    assert index_terms(pieces) == {
         ALL_TRACES,
         WITH_ERRORS,
-        service_term("api"),
-        service_term("conductor"),
+        *map(digest, names),
     }
-    assert index_terms([piece(fine)]) == {ALL_TRACES}
 
 
-def test_terms_of_services_are_no_other_terms() -> None:
-    for service in (ALL_TRACES, WITH_ERRORS, ""):
-        assert service_term(service) not in (ALL_TRACES, WITH_ERRORS)
+def test_names_are_no_other_terms() -> None:
+    others = {ALL_TRACES, WITH_ERRORS, LONGEST, *duration_terms(10**9)}
+    for name in ("all", "error", "duration", "duration:10000", ""):
+        for term in (service_term, root_term, about_term):
+            assert term(name) not in others
 
 
-@pytest.mark.parametrize(
-    ("query", "term"),
-    [
-        (TraceQuery(), ALL_TRACES),
-        (TraceQuery(service="api"), service_term("api")),
-        (TraceQuery(service=""), service_term("")),
-        (TraceQuery(error=True), WITH_ERRORS),
-        (TraceQuery(service="api", error=True), WITH_ERRORS),
-    ],
-)
-def test_term_of_a_query(query: TraceQuery, term: str) -> None:
-    assert query.term == term
+def test_terms_of_durations() -> None:
+    assert duration_terms(9_999) == set()
+    assert len(duration_terms(10_000)) == 1
+    assert duration_terms(999_999) < duration_terms(1_000_000)
+    assert len(duration_terms(10**12)) == len(AT_LEAST)
 
 
 @pytest.mark.parametrize(
@@ -264,10 +353,20 @@ def test_term_of_a_query(query: TraceQuery, term: str) -> None:
         (TraceQuery(until=STARTED + 1), True),
         (TraceQuery(since=STARTED, until=STARTED + SECOND), True),
         (TraceQuery(since=0, until=0), False),
-        (TraceQuery(service="api"), True),
-        (TraceQuery(service="conductor"), True),
-        (TraceQuery(service="ap"), False),
-        (TraceQuery(service=""), False),
+        (TraceQuery(services=["api"]), True),
+        (TraceQuery(services=["shop:conductor", "!bank"]), True),
+        (TraceQuery(services=["api", "ap"]), False),
+        (TraceQuery(services=[""]), False),
+        (TraceQuery(services=["shop"]), True),
+        (TraceQuery(services=["!shop"]), False),
+        (TraceQuery(projects=["shop"]), True),
+        (TraceQuery(projects=["api"]), False),
+        (TraceQuery(roots=["POST /v1/*"]), True),
+        (TraceQuery(roots=["POST"]), False),
+        (TraceQuery(roots=["!GET*", "!DELETE*"]), True),
+        (TraceQuery(about=[UUID]), False),
+        (TraceQuery(about=[f"!{UUID}"]), True),
+        (TraceQuery(operations=["not looked at"]), True),
         (TraceQuery(error=True), False),
         (TraceQuery(limit=0, marker="not looked at"), True),
     ],
@@ -275,13 +374,3 @@ def test_term_of_a_query(query: TraceQuery, term: str) -> None:
 def test_matches(query: TraceQuery, matches: bool) -> None:
     summary = piece(request(seeded(1))).summary("")
     assert query.matches(summary) == matches
-
-
-@given(payload_lists(), st.builds(TraceQuery, error=st.booleans()))
-def test_what_matches_stands_under_the_term(
-    payloads: list[Payload], query: TraceQuery
-) -> None:
-    """Or it would not be found."""
-    partial = piece(payloads)
-    if query.matches(partial.summary(BASE)):
-        assert query.term in index_terms([partial])

@@ -1,16 +1,6 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
-"""Reports: osprofiler's dictionary and JSON, and the tree for a terminal."""
+"""Reports: osprofiler's dictionary and JSON."""
 
 from __future__ import annotations
 
@@ -20,29 +10,31 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from profiler_bridge.report import json as json_report
 from profiler_bridge.report import osprofiler, tree
-from profiler_bridge.report.text import milliseconds, printable
+from profiler_bridge.testing.helpers import shuffled
 from profiler_bridge.testing.sample import (
-    STARTED,
+    TEXTS,
     Payload,
     notifications,
     request,
     seeded,
 )
-from profiler_bridge.testing.storage import TEXTS, shuffled
 from profiler_bridge.trace import Trace
 from tests.osprofiler_report import equal_reports, osprofiler_report
-from tests.unit.test_trace import BASE, build, child, payload_lists, shape
+from tests.unit.test_trace import build, child, payload_lists, shape
 
 
 def in_order(payloads: list[Payload]) -> list[Payload]:
     """The order in which osprofiler is told: of time, starts first."""
     return sorted(
         payloads,
-        key=lambda each: (each["timestamp"], each["trace_id"], each["name"]),
+        key=lambda payload: (
+            payload["timestamp"],
+            payload["trace_id"],
+            payload["name"],
+        ),
     )
 
 
@@ -68,7 +60,7 @@ def test_report_equals_osprofilers(payloads: list[Payload]) -> None:
 def test_report_equals_osprofilers_with_clocks_that_disagree(
     payloads: list[Payload],
 ) -> None:
-    """But for the order of siblings in one millisecond, which is chance."""
+    """Except the order of siblings in one millisecond, which is chance."""
     theirs = osprofiler_report(in_order(payloads))
     assert equal_reports(osprofiler.report(build(payloads)), theirs)
 
@@ -83,7 +75,7 @@ def test_report_of_a_request_equals_osprofilers(error: str | None) -> None:
 
 
 def test_report_keeps_hyphens_in_names() -> None:
-    """osprofiler cuts them at the first one: the one difference."""
+    """The only difference: osprofiler cuts names at the first hyphen."""
     payloads = child(1, name="neutron-api-call")
     ours, theirs = (
         osprofiler.report(build(payloads)),
@@ -115,9 +107,9 @@ def test_report_of_many_levels_equals_osprofilers() -> None:
 
 def deep(levels: int) -> list[Payload]:
     return [
-        each
+        payload
         for number in range(1, levels + 1)
-        for each in child(number, number - 1, at=number)
+        for payload in child(number, number - 1, at=number)
     ]
 
 
@@ -158,6 +150,26 @@ def test_json_of_any_text(text: str) -> None:
     assert json.loads(rendered) == osprofiler.report(trace)
 
 
+def test_json_has_no_nan() -> None:
+    values = [float("nan"), float("inf"), -float("inf"), {"a": [1.5, None]}]
+    text = "".join(
+        json_report.render(
+            build(child(1, info={"db": {"params": values}}, error="e"))
+        )
+    )
+
+    def fail(constant: str) -> None:
+        raise AssertionError(constant)
+
+    report = json.loads(text, parse_constant=fail)
+    payload = report["children"][0]["info"]["meta.raw_payload.db-start"]
+    assert payload["info"]["db"]["params"] == [
+        *("NaN", "Infinity", "-Infinity"),
+        {"a": [1.5, None]},
+    ]
+    assert json_report.read(text).spans[0].exception == "e"
+
+
 def test_json_has_a_node_a_line() -> None:
     payloads = request(seeded(1))
     trace = Trace.build(payloads[0]["base_id"], notifications(payloads))
@@ -166,7 +178,7 @@ def test_json_has_a_node_a_line() -> None:
 
 
 def test_json_of_many_levels() -> None:
-    """Checked without a parser, whose recursion ends long before."""
+    """Checked without a parser, as those cannot nest so deep."""
     levels = 10_000
     rendered = "".join(json_report.render(build(deep(levels))))
     tokens = re.findall(r'"(?:[^"\\]|\\.)*"|[][{}]', rendered)
@@ -183,176 +195,3 @@ def test_json_of_many_levels() -> None:
     assert tokens.count('"children"') == levels + 1
     for line in rendered.splitlines()[:-1]:
         assert json.loads(line.removesuffix(",") + "]}")["info"]
-
-
-# The tree
-
-
-def test_tree_of_a_request() -> None:
-    payloads = request(seeded(1), calls=1, error="DBDeadlock")
-    base_id = payloads[0]["base_id"]
-    assert lines(Trace.build(base_id, notifications(payloads))) == [
-        f"trace {base_id}",
-        "2026-02-03T04:05:06.000007 UTC, 11.000 ms, 4 spans: complete",
-        "",
-        "    start ms     total ms      self ms  operation",
-        "       0.000       11.000        5.000  wsgi POST /v1/servers"
-        " [shop:api@node-1]",
-        "       2.000        6.000        4.000    rpc build"
-        " [shop:conductor@node-2]",
-        "       3.000        1.000        1.000      db SELECT servers.id FROM"
-        " servers WHERE servers.name = %(name_1)s [shop:conductor@node-2]",
-        "       5.000        1.000        1.000      db UPDATE servers SET"
-        " state=? WHERE id = ? [shop:conductor@node-2]"
-        " ! DBDeadlock: it broke",
-    ]
-
-
-def test_tree_folds_siblings_that_are_alike() -> None:
-    alike = [child(number, 1, at=number) for number in range(2, 7)]
-    trace = build(child(1, duration=100), *alike, child(7, 1, 50, error="E"))
-    assert [line.partition("  db")[2] for line in lines(trace)[4:]] == [
-        " [shop:api@node-1]",
-        " [shop:api@node-1]  x 5",
-        " [shop:api@node-1] ! E: it broke",
-    ]
-    unfolded = "".join(tree.render(trace, tree.TreeOptions(fold=False)))
-    assert len(unfolded.splitlines()) == 4 + 7
-
-
-def test_tree_down_to_a_depth() -> None:
-    trace = build(deep(10))
-    for depth in range(1, 12):
-        options = tree.TreeOptions(max_depth=depth)
-        text = "".join(tree.render(trace, options))
-        assert len(text.splitlines()) == 4 + min(depth, 10)
-
-
-def test_tree_without_what_was_fast() -> None:
-    """Failures and what is unfinished are shown however fast they were."""
-    trace = build(
-        *(child(1, duration=9), child(2, 1, duration=1)),
-        child(3, 1, duration=1, error="DBDeadlock"),
-        child(4, 1)[:1],
-    )
-    options = tree.TreeOptions(min_duration=5000)
-    text = "".join(tree.render(trace, options)).splitlines()
-    assert [line.split()[1] for line in text[4:]] == [
-        "9.000",
-        "1.000",
-        "unfinished",
-    ]
-
-
-def test_tree_of_nothing() -> None:
-    assert lines(build())[0] == f"trace {BASE}"
-
-
-def test_tree_says_what_is_missing() -> None:
-    trace = build(child(1)[:1], child(2, 1, at=1)[1:], child(3, 9, at=2))
-    text = lines(trace)
-    assert "3 spans: 1 unfinished, 1 headless, 1 orphaned" in text[1]
-    assert [line.split()[:3] for line in text[4:]] == [
-        ["0.000", "unfinished", "-"],
-        ["11.000", "no", "start"],
-        ["2.000", "10.000", "10.000"],
-    ]
-
-
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_tree_has_a_harmless_line_a_span(text: str) -> None:
-    """Whatever is in its fields: no cursor moves, and no line is forged."""
-    trace = build(
-        child(
-            *(1, 0),
-            name=text,
-            project=text,
-            service=text,
-            host=text,
-            error=text,
-            info={"request": {"method": text, "path": text}},
-        )
-    )
-    for options in (tree.TreeOptions(), tree.TreeOptions(terminal=True)):
-        rendered = "".join(tree.render(trace, options))
-        assert rendered.count("\n") == 5
-        ours = re.sub("\x1b\\[3[136]m|\x1b\\[0m", "", rendered)
-        assert ours.replace("\n", "").isprintable()
-
-
-@pytest.mark.parametrize(
-    "info",
-    [
-        {"etype": 5, "message": [1]},
-        {"etype": {"a": "\x1b"}, "message": {"b": "\n"}},
-        {"etype": ["\x1b"], "host": 5},
-        {"etype": "", "message": ""},
-    ],
-)
-def test_tree_of_an_error_of_any_type(info: dict[str, Any]) -> None:
-    start, stop = child(1)
-    rendered = lines(build([start, stop | {"info": info}]))
-    assert len(rendered) == 5
-    assert "!" in rendered[4]
-    assert rendered[4].isprintable()
-
-
-def test_tree_cuts_long_statements() -> None:
-    statement = "SELECT " + ", ".join(f"column_{n}" for n in range(1000))
-    text = lines(build(child(1, info={"db": {"statement": statement}})))
-    assert len(text[4]) < 200
-
-
-def test_tree_of_clocks_that_disagree() -> None:
-    text = lines(build(child(1), child(2, 1, at=-1), child(3, 1, 1, -3)))
-    assert [line.split()[:2] for line in text[4:]] == [
-        ["2.000", "10.000"],
-        ["1.000", "10.000"],
-        ["3.000", "-3.000"],
-    ]
-
-
-def test_tree_of_many_levels() -> None:
-    text = lines(build(deep(10_000)))
-    assert len(text) == 10_004
-    assert max(map(len, text)) < 200
-
-
-# Text
-
-
-@given(st.text(st.characters(codec=None, exclude_categories=())))
-def test_printable(text: str) -> None:
-    assert printable(text).isprintable()
-
-
-@given(st.text(st.characters(exclude_categories=["C", "Z"])))
-def test_printable_keeps_what_is_harmless(text: str) -> None:
-    assert printable(text) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "escaped"),
-    [
-        ("a b é 💥", "a b é 💥"),
-        ("\x1b[2J", r"\x1b[2J"),
-        ("a\nb\tc\0", r"a\nb\tc\x00"),
-        ("\u202eabc", r"\u202eabc"),
-        ("\udc80", r"\udc80"),
-        ("\U000e0001", r"\U000e0001"),
-    ],
-)
-def test_printable_escapes(text: str, escaped: str) -> None:
-    assert printable(text) == escaped
-
-
-@pytest.mark.parametrize(
-    ("microseconds", "text"),
-    [(0, "0.000"), (1, "0.001"), (1_234_567, "1234.567"), (-1, "-0.001")],
-)
-def test_milliseconds(microseconds: int, text: str) -> None:
-    assert milliseconds(microseconds) == text
-
-
-def test_milliseconds_of_centuries() -> None:
-    assert milliseconds(STARTED) == f"{STARTED // 1000}.007"

@@ -1,14 +1,4 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """Notifications paired into spans, and spans into a tree."""
 
@@ -22,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler_bridge.notification import parse_timestamp
+from profiler_bridge.notification import format_timestamp, parse_timestamp
+from profiler_bridge.report.formats import FORMATS
+from profiler_bridge.testing.helpers import shuffled
 from profiler_bridge.testing.sample import (
     MILLISECOND,
     STARTED,
@@ -32,7 +24,6 @@ from profiler_bridge.testing.sample import (
     seeded,
     span,
 )
-from profiler_bridge.testing.storage import shuffled
 from profiler_bridge.trace import Span, Trace, Verdict
 
 
@@ -94,15 +85,15 @@ def with_duplicates(draw: st.DrawFn) -> list[Payload]:
     payloads = draw(payload_lists(skew=True, cycles=True))
     more = draw(st.lists(st.sampled_from(payloads), max_size=5))
     other = [
-        each | {"project": draw(st.sampled_from(["shop", "x", "y"]))}
-        for each in more
+        payload | {"project": draw(st.sampled_from(["shop", "x", "y"]))}
+        for payload in more
     ]
     return draw(st.permutations([*payloads, *other]))
 
 
 def build(*payloads: Sequence[Payload]) -> Trace:
     return Trace.build(
-        BASE, notifications(each for piece in payloads for each in piece)
+        BASE, notifications(payload for piece in payloads for payload in piece)
     )
 
 
@@ -110,8 +101,8 @@ def shape(trace: Trace) -> list[Any]:
     """All of a trace, comparable."""
     return [
         trace.verdict,
-        [texts(each) for each in trace.spans],
-        *((depth, *texts(each)) for depth, each in trace.walk()),
+        [texts(span) for span in trace.spans],
+        *((depth, *texts(span)) for depth, span in trace.walk()),
     ]
 
 
@@ -125,14 +116,14 @@ def texts(span: Span) -> tuple[str | None, str | None]:
 def tree(trace: Trace) -> list[tuple[int, int]]:
     """Depth and number of each span."""
     return [
-        (depth, int(each.trace_id[:8], 16)) for depth, each in trace.walk()
+        (depth, int(span.trace_id[:8], 16)) for depth, span in trace.walk()
     ]
 
 
 def durations(spans: Iterable[Span]) -> list[float | None]:
     return [
-        None if each.duration is None else each.duration / MILLISECOND
-        for each in spans
+        None if span.duration is None else span.duration / MILLISECOND
+        for span in spans
     ]
 
 
@@ -148,7 +139,7 @@ def test_complete_request() -> None:
     assert trace.verdict == Verdict()
     assert trace.verdict.complete
     assert str(trace.verdict) == "complete"
-    assert [(depth, each.name) for depth, each in trace.walk()] == [
+    assert [(depth, span.name) for depth, span in trace.walk()] == [
         (0, "wsgi"),
         *((1, "rpc"), (2, "db"), (2, "db")),
         *((1, "rpc"), (2, "db"), (2, "db")),
@@ -158,11 +149,11 @@ def test_complete_request() -> None:
 
 
 def test_span_with_both_ends() -> None:
-    (found,) = build(child(1, duration=7, error="DBDeadlock")).spans
-    assert found.started == STARTED
-    assert found.duration == 7 * MILLISECOND
-    assert found.exception == "DBDeadlock"
-    assert (found.trace_id, found.parent_id) == (uid(1), BASE)
+    (span,) = build(child(1, duration=7, error="DBDeadlock")).spans
+    assert span.started == STARTED
+    assert span.duration == 7 * MILLISECOND
+    assert span.exception == "DBDeadlock"
+    assert (span.trace_id, span.parent_id) == (uid(1), BASE)
 
 
 def test_unfinished() -> None:
@@ -227,7 +218,7 @@ def test_of_several_stops_the_last_counts() -> None:
 
 @pytest.mark.parametrize("phase", [0, 1])
 def test_redelivery_of_a_duplicate(phase: int) -> None:
-    """What came twice counts as often as what came once."""
+    """A duplicate that is delivered twice counts once."""
     others = [child(1, at=at)[phase] for at in (1, 2)]
     once, twice = build(child(1), others), build(child(1), others, others)
     assert twice.verdict == once.verdict
@@ -263,9 +254,9 @@ def test_rings_beside_a_tree_and_with_spans_below_them() -> None:
 def test_long_ring() -> None:
     size = 10_000
     payloads = [
-        each
+        payload
         for number in range(1, size + 1)
-        for each in child(number, number % size + 1, at=number)
+        for payload in child(number, number % size + 1, at=number)
     ]
     trace = build(shuffled(payloads, 1))
     assert trace.verdict.cycles == 1
@@ -292,21 +283,23 @@ def test_redelivery_makes_no_difference(payloads: list[Payload]) -> None:
 @given(with_duplicates())
 def test_every_span_stands_in_the_tree_once(payloads: list[Payload]) -> None:
     trace = build(payloads)
-    found = [each.trace_id for _, each in trace.walk()]
-    assert sorted(found) == sorted({each["trace_id"] for each in payloads})
-    assert sorted(found) == sorted(each.trace_id for each in trace.spans)
+    walked = [span.trace_id for _, span in trace.walk()]
+    assert sorted(walked) == sorted(
+        {payload["trace_id"] for payload in payloads}
+    )
+    assert sorted(walked) == sorted(span.trace_id for span in trace.spans)
 
 
 @given(with_duplicates())
 def test_children_stand_below_their_parent(payloads: list[Payload]) -> None:
     above: list[Span] = []
-    for depth, each in build(payloads).walk():
+    for depth, current in build(payloads).walk():
         del above[depth:]
         assert len(above) == depth
         if above:
-            assert each in above[-1].children
-            assert each.parent_id == above[-1].trace_id
-        above.append(each)
+            assert current in above[-1].children
+            assert current.parent_id == above[-1].trace_id
+        above.append(current)
 
 
 @given(payload_lists(skew=True))
@@ -314,15 +307,27 @@ def test_without_rings_only_what_is_missing_is_at_the_top(
     payloads: list[Payload],
 ) -> None:
     trace = build(payloads)
-    known = {each["trace_id"] for each in payloads}
+    known = {payload["trace_id"] for payload in payloads}
     assert trace.verdict.cycles == 0
     assert len(trace.roots) == sum(
-        each.parent_id not in known for each in trace.spans
+        span.parent_id not in known for span in trace.spans
     )
 
 
+def test_clocks_are_adjusted_within_the_years_that_there_are() -> None:
+    last = "9999-12-31T23:59:59.999999"
+    start, _ = child(1, host="a")
+    start["timestamp"] = last
+    trace = build([start], child(2, 1, host="b", duration=10**9))
+    moved = trace.adjusted().spans[-1]
+    assert format_timestamp(moved.started) == last
+    assert moved.duration == 0
+    for render in FORMATS.values():
+        assert "".join(render(trace.adjusted()))
+
+
 def test_stop_before_the_start() -> None:
-    """Two clocks. It is shown as it was found, and nothing is missing."""
+    """Two clocks. Times are shown as they are, and nothing is missing."""
     trace = build(child(1, duration=-3))
     assert durations(trace.spans) == [-3]
     assert trace.started == STARTED - 3 * MILLISECOND
@@ -350,9 +355,9 @@ def test_many_notifications() -> None:
 
 def test_many_levels() -> None:
     payloads = [
-        each
+        payload
         for number in range(1, 10_001)
-        for each in child(number, number - 1, at=number)
+        for payload in child(number, number - 1, at=number)
     ]
     trace = build(shuffled(payloads, 1))
     assert trace.verdict == Verdict()
@@ -377,8 +382,8 @@ def test_many_levels() -> None:
 )
 def test_self_time(children: list[list[Payload]], milliseconds: int) -> None:
     trace = build(child(1), *children)
-    (found,) = (each for each in trace.spans if each.trace_id == uid(1))
-    assert found.self_time == milliseconds * MILLISECOND
+    (span,) = (span for span in trace.spans if span.trace_id == uid(1))
+    assert span.self_time == milliseconds * MILLISECOND
 
 
 @pytest.mark.parametrize("phase", [0, 1])
@@ -388,10 +393,10 @@ def test_self_time_of_what_has_no_duration(phase: int) -> None:
 
 @given(payload_lists())
 def test_self_time_is_a_part_of_the_duration(payloads: list[Payload]) -> None:
-    for each in build(payloads).spans:
-        if each.duration is not None:
-            assert each.self_time is not None
-            assert 0 <= each.self_time <= each.duration
+    for built in build(payloads).spans:
+        if built.duration is not None:
+            assert built.self_time is not None
+            assert 0 <= built.self_time <= built.duration
 
 
 # Clocks
@@ -411,13 +416,13 @@ def two_hosts(at: int, lasts: int) -> Trace:
     [(-500, 4, 3), (-500, 12, 0), (5, 4, 5), (500, 4, 500)],
 )
 def test_adjusted(at: int, lasts: int, begins: int) -> None:
-    found = two_hosts(at, lasts)
-    adjusted = found.adjusted()
-    moved = [each.started - STARTED for _, each in adjusted.walk()]
+    trace = two_hosts(at, lasts)
+    adjusted = trace.adjusted()
+    moved = [span.started - STARTED for _, span in adjusted.walk()]
     assert moved == [0, begins * MILLISECOND, begins * MILLISECOND]
-    assert found.verdict.skewed == (at < 0)
+    assert trace.verdict.skewed == (at < 0)
     assert adjusted.verdict.skewed == 0
-    assert [each.duration for _, each in adjusted.walk()] == [
+    assert [span.duration for _, span in adjusted.walk()] == [
         10 * MILLISECOND,
         lasts * MILLISECOND,
         MILLISECOND,

@@ -1,19 +1,9 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """Runs at the start of every Python under profiler-bridge-instrument.
 
 It has to be quick, to disturb nothing, and to run on whatever Python the
-program has. So it imports only what every start has imported anyway.
+program has. So it imports only what every Python has imported by then.
 """
 
 import os
@@ -45,7 +35,7 @@ class _Finder:
         def execute_and_register(module: "ModuleType") -> None:
             execute(module)
             try:
-                import_module("profiler_bridge.osprofiler")
+                import_module("profiler_bridge.sender.driver")
             except Exception as error:  # noqa: BLE001 - the program goes on
                 print(
                     "profiler-bridge-instrument: bridge:// is not there for"
@@ -60,7 +50,7 @@ class _Finder:
 def _run_the_one_behind() -> None:
     """Run the sitecustomize.py that there would be without this one."""
     here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
-    sys.path[:] = [each for each in sys.path if each != here]
+    sys.path[:] = [folder for folder in sys.path if folder != here]
     this = sys.modules.pop("sitecustomize")
     try:
         import sitecustomize  # type: ignore[import-not-found]  # noqa: F401

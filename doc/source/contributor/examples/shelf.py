@@ -1,27 +1,11 @@
-# Licensed under the Apache License, Version 2.0 (the "License"); you may
-# not use this file except in compliance with the License. You may obtain
-# a copy of the License at
-#
-#      http://www.apache.org/licenses/LICENSE-2.0
-#
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
-# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
-# License for the specific language governing permissions and limitations
-# under the License.
+# SPDX-License-Identifier: Apache-2.0
 
 """A storage plugin: traces in one file, with Python's own sqlite3."""
 
 import contextlib
-import itertools
+import json
 import sqlite3
-from collections.abc import (
-    Collection,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 from urllib.parse import quote, urlsplit
 
@@ -29,25 +13,37 @@ from oslo_config import cfg
 
 from profiler_bridge import exceptions
 from profiler_bridge.notification import Notification
-from profiler_bridge.query import PartialSummary, index_terms
-from profiler_bridge.storage.base import Piece, Position, Storage
+from profiler_bridge.storage import plugin
+from profiler_bridge.summary import PartialSummary
 
-TABLES = [
-    """CREATE TABLE IF NOT EXISTS pieces (
-        trace BLOB, digest BLOB, text TEXT, summary TEXT,
-        PRIMARY KEY (trace, digest)) WITHOUT ROWID""",
-    """CREATE TABLE IF NOT EXISTS entries (
-        term BLOB, started INTEGER, trace BLOB,
-        PRIMARY KEY (term, started, trace)) WITHOUT ROWID""",
-]
+# Rows of the last three are the tuples Mark, Entry and Name.
+TABLES = """
+CREATE TABLE IF NOT EXISTS pieces (base_id, digest, text, summary,
+    PRIMARY KEY (base_id, digest)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS marks (base_id, kind, value,
+    PRIMARY KEY (base_id, kind, value)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS entries (term, at, base_id,
+    PRIMARY KEY (term, at, base_id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS names (week, name,
+    PRIMARY KEY (week, name)) WITHOUT ROWID;
+"""
+INSERT_PIECE = "INSERT OR IGNORE INTO pieces VALUES (?, ?, ?, ?)"
+INSERT_MARK = "INSERT OR IGNORE INTO marks VALUES (?, ?, ?)"
+INSERT_ENTRY = "INSERT OR IGNORE INTO entries VALUES (?, ?, ?)"
+INSERT_NAME = "INSERT OR IGNORE INTO names VALUES (?, ?)"
+# The least of a trace's starts, its greatest finish, and all of its terms.
+PLACES = """
+SELECT trace.value,
+    (SELECT min(value) FROM marks WHERE (base_id, kind) = (trace.value, 0)),
+    (SELECT max(value) FROM marks WHERE (base_id, kind) = (trace.value, 2)),
+    (SELECT json_group_array(value) FROM marks
+        WHERE (base_id, kind) = (trace.value, 1))
+FROM json_each(?) AS trace
+"""
+LAST = plugin.Position(2**63 - 1, "~")  # a base_id is a UUID
 
 
-def blob(text: str) -> bytes:
-    """Any text, with NUL and lone surrogates, so that it compares exactly."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-class ShelfStorage(Storage):
+class ShelfPlugin(plugin.StoragePlugin):
     """shelf:///path/to/file"""
 
     OPTS: ClassVar = [
@@ -72,115 +68,128 @@ class ShelfStorage(Storage):
     @contextlib.contextmanager
     def _open(self, mode: str = "rw") -> Iterator[sqlite3.Connection]:
         """A transaction: all that is done in it is kept, or nothing."""
+        url = f"file:{quote(self._path)}?mode={mode}"
         try:
-            opened = sqlite3.connect(
-                f"file:{quote(self._path)}?mode={mode}",
-                timeout=self._timeout,
-                uri=True,
-            )
-            with contextlib.closing(opened), opened:
-                yield opened
+            db = sqlite3.connect(url, timeout=self._timeout, uri=True)
+            with contextlib.closing(db), db:
+                yield db
         except sqlite3.Error as error:
             raise exceptions.StorageUnavailable(f"{self}: {error}") from None
 
-    def prepare(self) -> None:
-        with self._open("rwc") as connection:
-            for table in TABLES:
-                connection.execute(table)
+    def prepare(self) -> list[str]:
+        with self._open("rwc") as db:
+            db.executescript(TABLES)
+        return self.check()
 
-    def insert(self, pieces: Sequence[Piece]) -> Collection[bytes]:
-        known = set()
-        with self._open() as connection:
+    def insert(
+        self,
+        pieces: Sequence[plugin.Piece],
+        marks: Collection[plugin.Mark],
+        entries: Collection[plugin.Entry],
+        names: Collection[plugin.Name] = (),
+    ) -> plugin.Inserted:
+        with self._open() as db:
+            known = set()
             for piece in pieces:
-                inserted = connection.execute(
-                    "INSERT OR IGNORE INTO pieces VALUES (?, ?, ?, ?)",
-                    (
-                        blob(piece.base_id),
-                        piece.digest,
-                        piece.text,
-                        piece.summary.to_text(),
-                    ),
-                )
-                if not inserted.rowcount:
+                summary = piece.summary.to_text()
+                row = (piece.base_id, piece.digest, piece.text, summary)
+                if not db.execute(INSERT_PIECE, row).rowcount:
                     known.add(piece.digest)
-        return known
-
-    def add_to_index(self, entries: Mapping[str, Sequence[Position]]) -> None:
-        with self._open() as connection:
-            connection.executemany(
-                "INSERT OR IGNORE INTO entries VALUES (?, ?, ?)",
-                [
-                    (blob(term), each.started, blob(each.base_id))
-                    for term, positions in entries.items()
-                    for each in positions
-                ],
+            db.executemany(INSERT_MARK, marks)
+            db.executemany(INSERT_ENTRY, entries)
+            db.executemany(
+                INSERT_NAME, [(week, json.dumps(text)) for week, text in names]
             )
+        base_ids = {written.base_id for written in (*pieces, *marks)}
+        with self._open() as db:
+            rows = db.execute(PLACES, [json.dumps([*base_ids])])
+            places = {
+                base_id: plugin.Place(
+                    started, finished, frozenset(json.loads(terms))
+                )
+                for base_id, started, finished, terms in rows
+                if started is not None and finished is not None
+            }
+        return plugin.Inserted(known, places)
 
     def notifications(self, base_id: str) -> list[Notification]:
-        with self._open() as connection:
-            found = connection.execute(
-                "SELECT text FROM pieces WHERE trace = ?", (blob(base_id),)
-            ).fetchall()
+        rows = self._pieces(base_id)
         # Two pieces can have some in common.
-        lines = {line for (text,) in found for line in text.split("\n")}
+        lines = {line for _, text, _ in rows for line in text.split("\n")}
         return [Notification.from_text(line) for line in lines]
 
     def partials(
         self, base_ids: Iterable[str]
-    ) -> Mapping[str, Mapping[bytes, PartialSummary]]:
-        partials: dict[str, dict[bytes, PartialSummary]] = {}
-        with self._open() as connection:
-            for base_id in base_ids:
-                for digest, text in connection.execute(
-                    "SELECT digest, summary FROM pieces WHERE trace = ?",
-                    (blob(base_id),),
-                ):
-                    partials.setdefault(base_id, {})[digest] = (
-                        PartialSummary.from_text(text)
-                    )
+    ) -> Mapping[str, Mapping[int, PartialSummary]]:
+        partials: dict[str, dict[int, PartialSummary]] = {}
+        for base_id in base_ids:
+            for digest, _, summary in self._pieces(base_id):
+                pieces = partials.setdefault(base_id, {})
+                pieces[digest] = PartialSummary.from_text(summary)
         return partials
 
+    def _pieces(self, base_id: str) -> list[tuple[int, str, str]]:
+        # Users ask for any text; what is stored is ASCII.
+        base_id = base_id.encode("ascii", "replace").decode()
+        with self._open() as db:
+            return db.execute(
+                "SELECT digest, text, summary FROM pieces WHERE base_id = ?",
+                [base_id],
+            ).fetchall()
+
     def index(
-        self, term: str, before: Position | None, since: int | None, count: int
-    ) -> Sequence[Position]:
-        started, trace = before or (2**63 - 1, "")
-        with self._open() as connection:
-            return [
-                Position(started, trace.decode())
-                for started, trace in connection.execute(
-                    "SELECT started, trace FROM entries WHERE term = ?"
-                    " AND (started, trace) < (?, ?) AND started >= ?"
-                    " ORDER BY started DESC, trace DESC LIMIT ?",
-                    (
-                        blob(term),
-                        *(started, blob(trace)),
-                        -(2**63) if since is None else since,
-                        count,
-                    ),
-                )
-            ]
+        self,
+        term: int,
+        before: plugin.Position | None,
+        since: int | None,
+        count: int,
+    ) -> Sequence[plugin.Position]:
+        earliest = -(2**63) if since is None else since
+        with self._open() as db:
+            rows = db.execute(
+                "SELECT at, base_id FROM entries WHERE term = ?"
+                " AND (at, base_id) < (?, ?) AND at >= ?"
+                " ORDER BY at DESC, base_id DESC LIMIT ?",
+                (term, *(before or LAST), earliest, count),
+            )
+            return [plugin.Position(*row) for row in rows]
+
+    def names(self, week: int) -> set[str]:
+        with self._open() as db:
+            rows = db.execute("SELECT name FROM names WHERE week >= ?", [week])
+            return {json.loads(text) for (text,) in rows}
+
+    def delete_names(self, before: int) -> None:
+        with self._open() as db:
+            db.execute("DELETE FROM names WHERE week < ?", [before])
 
     def delete(
-        self, base_id: str, partials: Collection[PartialSummary]
+        self,
+        pieces: Mapping[str, Collection[int]],
+        entries: Collection[plugin.Entry],
     ) -> None:
-        terms = index_terms(partials)
-        starts = {each.started for each in partials}
-        with self._open() as connection:
-            connection.execute(
-                "DELETE FROM pieces WHERE trace = ?", (blob(base_id),)
-            )
-            connection.executemany(
-                "DELETE FROM entries"
-                " WHERE term = ? AND started = ? AND trace = ?",
+        with self._open() as db:
+            db.executemany(
+                "DELETE FROM pieces WHERE base_id = ? AND digest = ?",
                 [
-                    (blob(term), started, blob(base_id))
-                    for term, started in itertools.product(terms, starts)
+                    (trace, digest)
+                    for trace in pieces
+                    for digest in pieces[trace]
                 ],
+            )
+            db.executemany(
+                "DELETE FROM marks WHERE base_id = ?",
+                [(base_id,) for base_id in pieces],
+            )
+            db.executemany(
+                "DELETE FROM entries"
+                " WHERE term = ? AND at = ? AND base_id = ?",
+                entries,
             )
 
     def check(self) -> list[str]:
-        with self._open() as connection:
-            connection.execute("SELECT 1 FROM pieces, entries LIMIT 1")
+        with self._open() as db:
+            db.execute("SELECT 1 FROM pieces, marks, entries, names LIMIT 1")
         return []
 
     def close(self) -> None:

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Check the scripts of the HTML report: ``python -m tests.eslint``.
+
+They are checked as one, joined as the page has them, so that a name is known
+wherever it is defined and missed where it is not. npm installs ESLint as
+package-lock.json pins it. Where that cannot be, the check is skipped and says
+so; if CI is set it fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from profiler_bridge.report import html
+
+HERE = Path(__file__).parent
+PAGE = Path(html.__file__).with_name("page")
+ROOT = PAGE.parents[2]
+NAME = "page.js"
+
+
+class Missing(Exception):
+    """ESLint cannot be had; the message says why."""
+
+
+def install(folder: Path) -> None:
+    """Bring ESLint and its configuration into a folder.
+
+    :raises Missing: there is no npm, or it cannot install it
+    """
+    npm = shutil.which("npm")
+    if npm is None:
+        raise Missing("npm, which comes with Node.js, is not installed")
+    for name in ("package.json", "package-lock.json", "eslint.config.mjs"):
+        shutil.copy(HERE / name, folder)
+    quick = ("--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000")
+    result = subprocess.run(
+        [npm, "ci", "--prefer-offline", "--no-audit", "--no-fund", *quick],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        raise Missing(f"npm cannot install it: {result.stderr.strip()}")
+
+
+def lint(folder: Path, script: str) -> list[dict[str, Any]]:
+    """What ESLint has to say of a script, in the order of its lines."""
+    npx = ["npx", "--no-install", "eslint", "--format", "json"]
+    result = subprocess.run(
+        [*npx, "--stdin", "--stdin-filename", NAME],
+        cwd=folder,
+        input=script,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode not in (0, 1):
+        raise RuntimeError(f"ESLint failed:\n{result.stderr}")
+    (report,) = json.loads(result.stdout)
+    messages: list[dict[str, Any]] = report["messages"]
+    return messages
+
+
+def lines() -> Iterator[tuple[Path, int, str]]:
+    """The lines of the page's script: their files, numbers and texts."""
+    for name in html.SCRIPTS:
+        text = (PAGE / name).read_text("ascii")
+        for number, line in enumerate(text.splitlines(keepends=True), 1):
+            yield PAGE / name, number, line
+
+
+def main() -> int:
+    """Print what is wrong, a line each; return the exit code."""
+    script = [*lines()]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        try:
+            install(folder)
+        except Missing as missing:
+            if os.environ.get("CI"):
+                print(f"ESLint cannot run: {missing}")
+                return 1
+            print(f"ESLint is skipped: {str(missing).splitlines()[0]}")
+            return 0
+        messages = lint(folder, "".join(line for _, _, line in script))
+    for message in messages:
+        path, number, _ = script[message["line"] - 1]
+        print(
+            f"{path.relative_to(ROOT)}:{number}:{message['column']}:"
+            f" {message['message']} ({message['ruleId']})"
+        )
+    if not messages:
+        print(f"ESLint: {len(html.SCRIPTS)} scripts are clean")
+    return 1 if messages else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
