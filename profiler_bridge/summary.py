@@ -47,6 +47,8 @@ def digest(text: str) -> int:
 ALL_TRACES = digest("all")
 WITH_ERRORS = digest("error")
 LONGEST = digest("duration")
+# And in this one at the slots of time in which something of it was written.
+ARRIVALS = digest("arrived")
 
 
 @lru_cache(4096)
@@ -165,7 +167,7 @@ class TraceSummary:
 class PartialSummary:
     """What one piece of a trace says for its summary.
 
-    Spans are sets of shortened ids (see :func:`_short`).
+    Spans are sets of shortened ids (see :func:`short_id`).
 
     :param is_older: an older release's, which did not keep all of this
     :param unqualified: the services under whose names alone that indexed it
@@ -202,13 +204,13 @@ class PartialSummary:
             self.started = moment
         elif moment > self.finished:
             self.finished = moment
-        span = _short(notification.trace_id)
+        span = short_id(notification.trace_id)
         if notification.parent_id == notification.trace_id:
             self.parents.add(_NOBODY)
         elif notification.parent_id == notification.base_id:
             self.roots.add(notification, span)
         else:
-            self.parents.add(_short(notification.parent_id))
+            self.parents.add(short_id(notification.parent_id))
         if notification.phase == STOP:
             self.stops.add(span)
             if notification.exception is not None:
@@ -382,10 +384,10 @@ _NOBODY = "-" * _SHORT
 
 def end(notification: Notification) -> tuple[str, str]:
     """Which end of which span a notification is."""
-    return _short(notification.trace_id), notification.phase
+    return short_id(notification.trace_id), notification.phase
 
 
-def _short(uuid: str) -> str:
+def short_id(uuid: str) -> str:
     """64 of a UUID's bits: the ones that differ in every UUID version."""
     return uuid[:8] + uuid[-8:]
 

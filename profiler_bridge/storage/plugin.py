@@ -2,10 +2,10 @@
 
 """What a storage plugin writes: the interface, and what passes through it.
 
-A plugin keeps four sets, and finds their members again: *pieces* of traces,
-*marks* of traces, *entries* of an index, and *names* of what is in it. Of the
-first three nothing but whole traces is ever taken out, of the last what is
-old. To add what is in a set already changes nothing. What they mean, and when
+A plugin keeps five sets, and finds their members again: *pieces* of traces,
+*marks* of traces, *entries* of an index, *names* of what is in it, and
+*leases*. Of the first three nothing but whole traces is ever taken out, of the
+last two what is old. To add what is in a set already changes nothing. What they mean, and when
 which is added, is the same for all storages, and stands in
 :mod:`profiler_bridge.storage.traces`; no plugin has to know it.
 
@@ -85,6 +85,7 @@ class Kind(enum.IntEnum):
     START = 0  #: a piece of it starts then, in microseconds since 1970
     TERM = 1  #: it is found under this term of the index
     FINISH = 2  #: a piece of it ends then, in microseconds since 1970
+    NOTE = 3  #: what is done with it; see :mod:`profiler_bridge.storage.slots`
 
 
 class Mark(NamedTuple):
@@ -146,6 +147,23 @@ class Name(NamedTuple):
 
     week: int
     text: str
+
+
+class Lease(NamedTuple):
+    """Who alone may do something for a while.
+
+    :param task: what; ASCII, at most 128 characters
+    :param slot: a part of it, numbered in the order of time
+    :param attempt: from 0; each begins where the one before has run out
+    :param holder: whose it is, a UUID
+    :param until: microseconds since 1970
+    """
+
+    task: str
+    slot: int
+    attempt: int
+    holder: str
+    until: int
 
 
 class Inserted(NamedTuple):
@@ -251,6 +269,30 @@ class StoragePlugin(abc.ABC):
     @abc.abstractmethod
     def delete_names(self, before: int) -> None:
         """Delete the names of all weeks before this one."""
+
+    @abc.abstractmethod
+    def marks(
+        self, base_ids: Iterable[str], kind: Kind
+    ) -> Mapping[str, Collection[int]]:
+        """The values of the traces' marks of one kind.
+
+        :returns: by base_id; those that have none may be left out
+        """
+
+    @abc.abstractmethod
+    def lease(self, lease: Lease) -> bool:
+        """Insert a lease, unless one of its task, slot and attempt is there.
+
+        :returns: whether it is there now, and its holder's
+        """
+
+    @abc.abstractmethod
+    def leases(self, task: str, slot: int) -> Sequence[Lease]:
+        """Those of a task, of this slot and all after, in their order."""
+
+    @abc.abstractmethod
+    def delete_leases(self, task: str, slot: int) -> None:
+        """Delete those of a task of all slots before this one."""
 
     @abc.abstractmethod
     def delete(

@@ -63,6 +63,7 @@ from profiler_bridge.storage.plugin import (
     StoragePlugin,
 )
 from profiler_bridge.storage.portions import portions
+from profiler_bridge.storage.slots import Arrivals
 from profiler_bridge.summary import (
     ALL_TRACES,
     PartialSummary,
@@ -89,6 +90,8 @@ class Storage:
 
     def __init__(self, plugin: StoragePlugin) -> None:
         self.plugin = plugin
+        #: Where what is written sets something off.
+        self.arrivals: Arrivals | None = None
         self._places = Places()
         self._names = Names()
 
@@ -157,11 +160,15 @@ class Storage:
         partials: dict[str, list[PartialSummary]] = {}
         for piece in pieces:
             partials.setdefault(piece.base_id, []).append(piece.summary)
+        arrived = self.arrivals.due(partials) if self.arrivals else ()
         known = self._insert(
             pieces,
             {base_id: place_of(parts) for base_id, parts in partials.items()},
             names_of(piece.summary for piece in pieces),
+            arrived,
         )
+        if self.arrivals:
+            self.arrivals.remember(arrived)
         return sum(
             len(piece.notifications)
             for piece in pieces
@@ -209,11 +216,13 @@ class Storage:
         pieces: Sequence[Piece],
         wanted: Mapping[str, Place],
         names: Collection[Name],
+        arrived: Collection[Entry] = (),
     ) -> Collection[int]:
         """Insert pieces, and have their traces found.
 
         :param wanted: of each trace, what these pieces tell of its place
         :param names: of the terms that these pieces have
+        :param arrived: further entries
         :returns: digests of the pieces that were there before
         """
         known: Collection[int] = ()
@@ -222,7 +231,7 @@ class Storage:
         due = self._names.due(names)
         for attempt in range(_MARK_TRIES):
             marks: list[Mark] = []
-            entries: list[Entry] = []
+            entries = [*arrived]
             likely: dict[str, Place] = {}
             for base_id, place in wanted.items():
                 indexed = self._places.get(base_id)

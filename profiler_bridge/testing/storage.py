@@ -26,6 +26,9 @@ What a storage must do, and which file beside this one has the tests of it:
     ``insert`` changes nothing where things are there already, tells exactly
     which pieces were, and, once all is committed, the least start and all
     terms of each trace. Of two writers one sees the marks of both.
+``leasing``
+    Of several who want a lease one gets it. Notes are kept with the marks of a
+    trace, and mean nothing for its place.
 ``deleting``
     ``delete`` takes the pieces that it is told, all marks of their traces,
     and the entries that it is told. ``base_ids`` gives every trace.
@@ -77,6 +80,7 @@ from profiler_bridge.testing.helpers import (
 )
 from profiler_bridge.testing.hostile import Hostile
 from profiler_bridge.testing.inserting import Inserting
+from profiler_bridge.testing.leasing import Leasing
 from profiler_bridge.testing.lifecycle import Lifecycle
 from profiler_bridge.testing.listing import Listing
 from profiler_bridge.testing.purging import Purging
@@ -105,6 +109,7 @@ __all__ = [
 class StorageConformance(
     Lifecycle,
     Inserting,
+    Leasing,
     Deleting,
     Writing,
     Reading,

@@ -125,6 +125,9 @@ def _used(client: RedisClient, expiring: bool) -> Iterator[Command]:
     for key in (layout.NO_MARKS, layout.VERSIONS):
         yield "ZRANGE", key, "0", "0"
     yield "EXISTS", layout.NO_INDEX
+    yield "HSETNX", layout.NO_LEASES, ""
+    yield "HGET", layout.NO_LEASES, ""
+    yield "HGETALL", layout.NO_LEASES
     yield "ZRANGEBYLEX", layout.NO_MARKS, "-", "+"
     yield "ZREVRANGEBYLEX", layout.NO_INDEX, "+", "-"
     if expiring:

@@ -12,11 +12,14 @@ digits::
     profiler_bridge:summary:<base_id>
         hash: the partial summaries, packed, by the digest of the piece
     profiler_bridge:marks:<base_id>
-        sorted set: the trace's terms, then its starts, then its finishes
+        sorted set: notes about the trace, then its terms, then its starts,
+        then its finishes
     profiler_bridge:index:<term>
         sorted set: the positions of traces
     profiler_bridge:names
         sorted set: the names of terms, each after its week
+    profiler_bridge:leases:<task>
+        hash: until when each lease is whose, by its slot and attempt
     profiler_bridge:version
         sorted set: the versions of what is stored
 
@@ -34,6 +37,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from profiler_bridge.storage.plugin import (
     Kind,
+    Lease,
     Mark,
     Name,
     Piece,
@@ -47,7 +51,12 @@ _HEX = 16
 # Bytes of a text that needs little memory to be compressed.
 _SHORT = 1024
 # Of each mark the first character, by which they are sorted.
-_KINDS = {Kind.TERM: "0", Kind.START: "1", Kind.FINISH: "2"}
+_KINDS = {
+    Kind.NOTE: "/",
+    Kind.TERM: "0",
+    Kind.START: "1",
+    Kind.FINISH: "2",
+}
 _TERM, _START, _FINISH = b"0", b"1", b"2"
 #: Of a trace's marks, as ranges: all terms; the first start; and of both
 #: together as many as a trace has, unless it has very many terms.
@@ -83,6 +92,11 @@ def marks_key(base_id: str) -> str:
     return f"profiler_bridge:marks:{base_id}"
 
 
+def leases_key(task: str) -> str:
+    """The key of a task's leases."""
+    return f"profiler_bridge:leases:{task}"
+
+
 def index_key(term: int) -> str:
     """The key of a term's entries."""
     return f"profiler_bridge:index:{to_hex(term)}"
@@ -92,6 +106,7 @@ def index_key(term: int) -> str:
 NO_STRING = "osprofiler:"
 NO_NAMES, NO_SUMMARY, NO_MARKS = names_key(""), summary_key(""), marks_key("")
 NO_INDEX = "profiler_bridge:index:"
+NO_LEASES = leases_key("")
 
 
 def to_hex(number: int) -> str:
@@ -157,8 +172,44 @@ def to_position(member: bytes) -> Position:
 
 def to_marks_member(mark: Mark) -> str:
     """A mark as text: terms first, and the least start before others."""
-    bits = mark.value if mark.kind == Kind.TERM else mark.value + _SIGN
-    return _KINDS[mark.kind] + to_hex(bits)
+    is_time = mark.kind in (Kind.START, Kind.FINISH)
+    return _KINDS[mark.kind] + to_hex(mark.value + _SIGN * is_time)
+
+
+def marks_of(kind: Kind) -> tuple[str, str]:
+    """A trace's marks of one kind, as a range."""
+    first = _KINDS[kind]
+    return f"[{first}", f"({chr(ord(first) + 1)}"
+
+
+def to_mark_value(member: bytes) -> int:
+    """The value of the mark that :func:`to_marks_member` was given."""
+    kind, value = chr(member[0]), from_hex(member[1:])
+    if kind in (_KINDS[Kind.START], _KINDS[Kind.FINISH]):
+        value = int(member[1:], 16) - _SIGN
+    return value
+
+
+def to_lease_field(slot: int, attempt: int) -> str:
+    """A field of the hash of leases, sorted as slots and attempts are."""
+    return f"{slot + _SIGN:016x}{attempt:08x}"
+
+
+def to_lease_value(lease: Lease) -> str:
+    """Whose a lease is, and until when."""
+    return f"{lease.until:x} {lease.holder}"
+
+
+def to_lease(task: str, field: bytes, value: bytes) -> Lease:
+    """The lease that the two functions above were given."""
+    until, holder = value.decode("ascii").split()
+    return Lease(
+        task,
+        int(field[:_HEX], 16) - _SIGN,
+        int(field[_HEX:], 16),
+        holder,
+        int(until, 16),
+    )
 
 
 def to_place(members: Sequence[bytes]) -> Place | None:

@@ -13,6 +13,8 @@ from profiler_bridge.storage.places import duration_place, place_of
 from profiler_bridge.storage.plugin import (
     Entry,
     Inserted,
+    Kind,
+    Lease,
     Mark,
     Name,
     Piece,
@@ -118,6 +120,20 @@ class OsprofilerView(StoragePlugin):
 
     def delete_names(self, before: int) -> None:
         self._plugin.delete_names(before)
+
+    def marks(
+        self, base_ids: Iterable[str], kind: Kind
+    ) -> Mapping[str, Collection[int]]:
+        return self._plugin.marks(base_ids, kind)
+
+    def lease(self, lease: Lease) -> bool:
+        return self._plugin.lease(lease)
+
+    def leases(self, task: str, slot: int) -> Sequence[Lease]:
+        return self._plugin.leases(task, slot)
+
+    def delete_leases(self, task: str, slot: int) -> None:
+        self._plugin.delete_leases(task, slot)
 
     def count_gone(
         self, base_ids: Sequence[str], *, exactly: bool

@@ -13,6 +13,8 @@ from profiler_bridge.notification import Notification
 from profiler_bridge.storage.plugin import (
     Entry,
     Inserted,
+    Kind,
+    Lease,
     Mark,
     Name,
     Piece,
@@ -166,6 +168,37 @@ class RedisPlugin(StoragePlugin):
         self, base_ids: Iterable[str]
     ) -> Mapping[str, Mapping[int, PartialSummary]]:
         return reading.partials(self._client, base_ids)
+
+    def marks(
+        self, base_ids: Iterable[str], kind: Kind
+    ) -> Mapping[str, Collection[int]]:
+        return reading.marks(self._client, base_ids, kind)
+
+    def lease(self, lease: Lease) -> bool:
+        key = layout.leases_key(lease.task)
+        field = layout.to_lease_field(lease.slot, lease.attempt)
+        own = layout.to_lease_value(lease)
+        _, value = self._client.run(
+            [("HSETNX", key, field, own), ("HGET", key, field)],
+            confirmed=True,
+        )
+        return bool(value == own.encode())
+
+    def leases(self, task: str, slot: int) -> Sequence[Lease]:
+        (fields,) = self._client.run([("HGETALL", layout.leases_key(task))])
+        leases = sorted(
+            layout.to_lease(task, *field) for field in dict(fields).items()
+        )
+        return [lease for lease in leases if lease.slot >= slot]
+
+    def delete_leases(self, task: str, slot: int) -> None:
+        key = layout.leases_key(task)
+        (fields,) = self._client.run([("HKEYS", key)])
+        first = layout.to_lease_field(slot, 0).encode()
+        old = sorted(field for field in fields if field < first)
+        self._client.run(
+            ("HDEL", key, *some) for some in reading.chunks(old, 1000)
+        )
 
     def index(
         self, term: int, before: Position | None, since: int | None, count: int

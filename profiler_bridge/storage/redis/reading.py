@@ -8,7 +8,7 @@ import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
-from profiler_bridge.storage.plugin import Place
+from profiler_bridge.storage.plugin import Kind, Place
 from profiler_bridge.storage.redis import layout
 from profiler_bridge.storage.redis.client import RedisClient
 from profiler_bridge.summary import PartialSummary
@@ -110,6 +110,21 @@ def places(client: RedisClient, base_ids: Iterable[str]) -> dict[str, Place]:
         if place := layout.to_place([*terms, *starts, *last]):
             marked[base_id] = place
     return marked
+
+
+def marks(
+    client: RedisClient, base_ids: Iterable[str], kind: Kind
+) -> dict[str, list[int]]:
+    """The values of the traces' marks of one kind, by base_id."""
+    base_ids = [*base_ids]
+    replies = client.run(
+        ("ZRANGEBYLEX", layout.marks_key(base_id), *layout.marks_of(kind))
+        for base_id in base_ids
+    )
+    return {
+        base_id: [*map(layout.to_mark_value, members)]
+        for base_id, members in zip(base_ids, replies, strict=True)
+    }
 
 
 def index_names(client: RedisClient, week: int) -> set[str]:

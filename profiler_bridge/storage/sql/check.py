@@ -159,6 +159,7 @@ def check_tables(connection: sa.Connection, statements: Statements) -> None:
             schema.NAMES: [(_NEVER, 0, "")],
         },
     )
+    statements.insert_lease(connection, ("", 0, 0, base_id, 0))
 
 
 def check_encoding(name: str, connection: sa.Connection) -> list[str]:

@@ -34,6 +34,8 @@ from profiler_bridge.storage import deadline
 from profiler_bridge.storage.plugin import (
     Entry,
     Inserted,
+    Kind,
+    Lease,
     Mark,
     Name,
     Piece,
@@ -42,7 +44,13 @@ from profiler_bridge.storage.plugin import (
 )
 from profiler_bridge.storage.sql import check, errors, osprofiler_table, schema
 from profiler_bridge.storage.sql.engine import Database
-from profiler_bridge.storage.sql.schema import INDEX, MARKS, NAMES, PIECES
+from profiler_bridge.storage.sql.schema import (
+    INDEX,
+    LEASES,
+    MARKS,
+    NAMES,
+    PIECES,
+)
 from profiler_bridge.storage.sql.statements import (
     Row,
     Rows,
@@ -206,6 +214,52 @@ class SQLPlugin(StoragePlugin):
                     PartialSummary.from_text(text)
                 )
         return partials
+
+    def marks(
+        self, base_ids: Iterable[str], kind: Kind
+    ) -> Mapping[str, Collection[int]]:
+        marks: dict[str, list[int]] = {}
+        with self._database.connect() as connection:
+            for base_id, value in self._statements.marks(
+                connection, base_ids, kind
+            ):
+                marks.setdefault(base_id, []).append(value)
+        return marks
+
+    def lease(self, lease: Lease) -> bool:
+        key = LEASES.primary_key.columns
+        statement = sa.select(LEASES.c.holder).where(
+            *(column == getattr(lease, column.name) for column in key)
+        )
+
+        def insert() -> bool:
+            with self._database.begin() as connection:
+                self._statements.insert_lease(connection, lease)
+            with self._database.connect() as connection:
+                holder = connection.scalars(statement).one_or_none()
+            return bool(holder == lease.holder)
+
+        return _without_deadlock(insert)
+
+    def leases(self, task: str, slot: int) -> Sequence[Lease]:
+        statement = (
+            sa.select(LEASES)
+            .where(LEASES.c.task == task, LEASES.c.slot >= slot)
+            .order_by(LEASES.c.slot, LEASES.c.attempt)
+        )
+        with self._database.connect() as connection:
+            return [Lease(*row) for row in connection.execute(statement)]
+
+    def delete_leases(self, task: str, slot: int) -> None:
+        statement = sa.delete(LEASES).where(
+            LEASES.c.task == task, LEASES.c.slot < slot
+        )
+
+        def delete() -> None:
+            with self._database.begin() as connection:
+                connection.execute(statement)
+
+        _without_deadlock(delete)
 
     def index(
         self, term: int, before: Position | None, since: int | None, count: int

@@ -77,6 +77,21 @@ NAMES = sa.Table(
     # As JSON, so ASCII.
     sa.Column("name", _Ascii, nullable=False),
 )
+LEASES = sa.Table(
+    "bridge_leases",
+    METADATA,
+    sa.Column(
+        "task",
+        sa.String(128)
+        .with_variant(sa.String(128, _COLLATION), *MYSQL)
+        .with_variant(sa.String(128, "C"), "postgresql"),
+        primary_key=True,
+    ),
+    sa.Column("slot", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("holder", _BaseId, nullable=False),
+    sa.Column("until", sa.BigInteger, nullable=False),
+)
 VERSION = sa.Table(
     "bridge_version",
     METADATA,

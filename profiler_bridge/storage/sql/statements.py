@@ -29,6 +29,7 @@ import sqlalchemy as sa
 from profiler_bridge.storage.plugin import Kind, Place
 from profiler_bridge.storage.sql.schema import (
     INDEX,
+    LEASES,
     MARKS,
     NAMES,
     PIECES,
@@ -61,6 +62,12 @@ class Statements:
         marks = self._is_among(MARKS.c.base_id)
         pieces = self._is_among(PIECES.c.base_id)
         self._select_places = about_traces(_select_places().where(marks))
+        self._select_marks = about_traces(
+            sa.select(MARKS.c.base_id, MARKS.c.value).where(
+                marks, MARKS.c.kind == sa.literal_column("{kind}")
+            )
+        )
+        self._insert_lease = insert_if_new(LEASES, dialect.name)
         self._delete_marks = about_traces(sa.delete(MARKS).where(marks))
         self._select_partials = about_traces(
             sa.select(
@@ -122,6 +129,23 @@ class Statements:
             for base_id, (started, finished) in ends.items()
             if started is not None and finished is not None
         }
+
+    def marks(
+        self, connection: sa.Connection, base_ids: Iterable[str], kind: Kind
+    ) -> Iterator[Any]:
+        """The marks of one kind.
+
+        :returns: in each row a base_id and a value
+        """
+        statement = self._select_marks.replace("{kind}", str(int(kind)))
+        return self._run(connection, statement, base_ids)
+
+    def insert_lease(self, connection: sa.Connection, row: Row) -> None:
+        """Insert a lease, if none of its key is there."""
+        connection.execute(
+            self._insert_lease,
+            dict(zip(LEASES.columns.keys(), row, strict=True)),
+        )
 
     def partials(
         self, connection: sa.Connection, base_ids: Iterable[str]

@@ -16,7 +16,7 @@ from profiler_bridge.notification import Notification
 from profiler_bridge.storage import plugin
 from profiler_bridge.summary import PartialSummary
 
-# Rows of the last three are the tuples Mark, Entry and Name.
+# Rows of all but the first are the tuples Mark, Entry, Name and Lease.
 TABLES = """
 CREATE TABLE IF NOT EXISTS pieces (base_id, digest, text, summary,
     PRIMARY KEY (base_id, digest)) WITHOUT ROWID;
@@ -26,6 +26,8 @@ CREATE TABLE IF NOT EXISTS entries (term, at, base_id,
     PRIMARY KEY (term, at, base_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS names (week, name,
     PRIMARY KEY (week, name)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS leases (task, slot, attempt, holder, until,
+    PRIMARY KEY (task, slot, attempt)) WITHOUT ROWID;
 """
 INSERT_PIECE = "INSERT OR IGNORE INTO pieces VALUES (?, ?, ?, ?)"
 INSERT_MARK = "INSERT OR IGNORE INTO marks VALUES (?, ?, ?)"
@@ -163,6 +165,46 @@ class ShelfPlugin(plugin.StoragePlugin):
         with self._open() as db:
             db.execute("DELETE FROM names WHERE week < ?", [before])
 
+    def marks(
+        self, base_ids: Iterable[str], kind: plugin.Kind
+    ) -> Mapping[str, Collection[int]]:
+        marks: dict[str, list[int]] = {}
+        with self._open() as db:
+            for base_id, value in db.execute(
+                "SELECT base_id, marks.value FROM json_each(?) AS trace"
+                " JOIN marks ON base_id = trace.value AND kind = ?",
+                [json.dumps([*base_ids]), kind],
+            ):
+                marks.setdefault(base_id, []).append(value)
+        return marks
+
+    def lease(self, lease: plugin.Lease) -> bool:
+        with self._open() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO leases VALUES (?, ?, ?, ?, ?)", lease
+            )
+            (holder,) = db.execute(
+                "SELECT holder FROM leases"
+                " WHERE task = ? AND slot = ? AND attempt = ?",
+                lease[:3],
+            ).fetchone()
+        return bool(holder == lease.holder)
+
+    def leases(self, task: str, slot: int) -> Sequence[plugin.Lease]:
+        with self._open() as db:
+            rows = db.execute(
+                "SELECT * FROM leases WHERE task = ? AND slot >= ?"
+                " ORDER BY slot, attempt",
+                [task, slot],
+            )
+            return [plugin.Lease(*row) for row in rows]
+
+    def delete_leases(self, task: str, slot: int) -> None:
+        with self._open() as db:
+            db.execute(
+                "DELETE FROM leases WHERE task = ? AND slot < ?", [task, slot]
+            )
+
     def delete(
         self,
         pieces: Mapping[str, Collection[int]],
@@ -189,7 +231,8 @@ class ShelfPlugin(plugin.StoragePlugin):
 
     def check(self) -> list[str]:
         with self._open() as db:
-            db.execute("SELECT 1 FROM pieces, marks, entries, names LIMIT 1")
+            db.execute("SELECT 1 FROM pieces, marks, entries, names, leases"
+                       " LIMIT 1")
         return []
 
     def close(self) -> None:
