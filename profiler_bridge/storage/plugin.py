@@ -5,8 +5,8 @@
 A plugin keeps five sets, and finds their members again: *pieces* of traces,
 *marks* of traces, *entries* of an index, *names* of what is in it, and
 *leases*. Of the first three nothing but whole traces is ever taken out, of the
-last two what is old. To add what is in a set already changes nothing. What they mean, and when
-which is added, is the same for all storages, and stands in
+last two what is old. To add what is in a set already changes nothing. What
+they mean, and when which is added, is the same for all storages, and stands in
 :mod:`profiler_bridge.storage.traces`; no plugin has to know it.
 
 What a plugin imports of profiler_bridge stands in this module, in

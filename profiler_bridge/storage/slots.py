@@ -73,9 +73,7 @@ class Arrivals:
     def remember(self, entries: Iterable[Entry]) -> None:
         """Be told that these have been inserted."""
         self._known.update(
-            entry.base_id
-            for entry in entries
-            if entry.at == self._slot * SLOT
+            entry.base_id for entry in entries if entry.at == self._slot * SLOT
         )
 
 
@@ -108,7 +106,7 @@ def delete_arrivals(plugin: StoragePlugin, before: int) -> None:
         )
 
 
-class Leased(Exception):  # noqa: N818 - it is no error
+class Leased(Exception):
     """Another has the lease."""
 
 
@@ -175,10 +173,11 @@ class Slots:
 
         :raises Leased: it was too late
         """
-        own = self._own
-        if own is None or now() < own.until - _LEASE + _RENEW_AFTER:
+        own, moment = self._own, now()
+        if own is None or moment < own.until - _LEASE + _RENEW_AFTER:
             return
-        if not self._insert(own.slot, own.attempt + 1):
+        # Of a slot that another has done the leases may be deleted already.
+        if moment >= own.until or not self._insert(own.slot, own.attempt + 1):
             raise Leased
 
     def finish(self) -> None:

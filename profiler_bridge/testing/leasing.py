@@ -37,13 +37,9 @@ class Leasing:
             _lease(7, attempt=1, holder=1),
             _lease(8, holder=1),
         ]
-        assert [*plugin.leases("export:x/settled", 8)] == [
-            _lease(8, holder=1)
-        ]
+        assert [*plugin.leases("export:x/settled", 8)] == [_lease(8, holder=1)]
         plugin.delete_leases("export:x/settled", 8)
-        assert [*plugin.leases("export:x/settled", 0)] == [
-            _lease(8, holder=1)
-        ]
+        assert [*plugin.leases("export:x/settled", 0)] == [_lease(8, holder=1)]
         assert len(plugin.leases("other", 0)) == 1
 
     def test_of_several_at_once_one_has_the_lease(

@@ -231,8 +231,9 @@ class ShelfPlugin(plugin.StoragePlugin):
 
     def check(self) -> list[str]:
         with self._open() as db:
-            db.execute("SELECT 1 FROM pieces, marks, entries, names, leases"
-                       " LIMIT 1")
+            db.execute(
+                "SELECT 1 FROM pieces, marks, entries, names, leases LIMIT 1"
+            )
         return []
 
     def close(self) -> None:
