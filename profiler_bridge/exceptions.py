@@ -51,6 +51,10 @@ class TraceNotFound(BridgeError):
     """No notification of the trace is stored."""
 
 
+class ArchiveError(BridgeError):
+    """Files of an archive cannot be written, or not be read further."""
+
+
 class StorageError(BridgeError):
     """A storage cannot do what was asked."""
 

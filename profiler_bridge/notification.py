@@ -229,7 +229,7 @@ def _encode(payload: dict[str, Any]) -> tuple[dict[str, Any], str]:
             text = _to_json(payload)
     except (ValueError, RecursionError):
         raise _too_deep() from None
-    _check_depth(payload, text)
+    check_depth(payload, text)
     return payload, text
 
 
@@ -309,8 +309,12 @@ def format_timestamp(microseconds: int) -> str:
     return moment.isoformat(timespec="microseconds")
 
 
-def _check_depth(payload: Mapping[str, Any], text: str) -> None:
-    """Refuse a payload that could not be decoded from deeper in a stack."""
+def check_depth(payload: Mapping[str, Any], text: str) -> None:
+    """Refuse a payload that could not be decoded from deeper in a stack.
+
+    :param text: its JSON
+    :raises InvalidNotification: it has more than :data:`MAX_DEPTH` levels
+    """
     if text.count("{") + text.count("[") <= MAX_DEPTH:
         return
     level: list[Any] = [payload]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""From one storage to another, trace by trace."""
+"""From one storage to another, or to files and back, trace by trace."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from profiler_bridge import exceptions
+from profiler_bridge.archive import Archive, Damage, Portion
 from profiler_bridge.daemon.set_aside import SetAside, SetAsideMessage, body_of
 from profiler_bridge.exceptions import Reason
 from profiler_bridge.notification import Notification
 from profiler_bridge.query import TraceQuery
+from profiler_bridge.storage.pages import operations
 from profiler_bridge.storage.plugin import Piece
 from profiler_bridge.storage.traces import Storage, split_into_pieces
 from profiler_bridge.summary import PartialSummary, end
@@ -20,6 +22,8 @@ from profiler_bridge.summary import PartialSummary, end
 _PAGE = 100
 _NOTIFICATIONS = 5_000
 _CHARACTERS = 8_000_000
+
+_EVERYTHING = TraceQuery()
 
 Partials = Mapping[int, PartialSummary]
 
@@ -37,6 +41,7 @@ class Transfer:
     :ivar notifications: how many were written
     :ivar there: how many traces were there, whole
     :ivar refused: how many notifications were set aside
+    :ivar unread: how many files of archives could not be read to the end
     """
 
     def __init__(
@@ -52,7 +57,10 @@ class Transfer:
         # By base_id, with the pieces that they make in the source.
         self._waiting: dict[str, tuple[list[Notification], Partials]] = {}
         self._count = self._size = 0
+        # The trace that was looked at last; there may be more of it.
+        self._last = ""
         self.traces = self.notifications = self.there = self.refused = 0
+        self.unread = 0
 
     def copy(self, source: Storage, query: TraceQuery) -> Iterator[None]:
         """Copy the traces that a query chooses; its limit has no meaning.
@@ -71,6 +79,7 @@ class Transfer:
                 and theirs.get(base_id, {}).keys() <= ours[base_id].keys()
             }
             self._are_there(there)
+            self.there += len(there)
             yield
             for base_id in page:
                 if base_id not in there:
@@ -114,6 +123,45 @@ class Transfer:
             yield
         self._flush()
 
+    def restore(
+        self,
+        name: str,
+        content: Iterable[Portion | Damage],
+        query: TraceQuery,
+    ) -> Iterator[None]:
+        """Copy a file of an archive, as :meth:`copy` does.
+
+        Of a trace that is too large to be looked at as a whole, nothing but
+        its start decides whether it is chosen.
+
+        :param name: the file's
+        :param content: what :func:`profiler_bridge.archive.read` gives
+        """
+        self._source = name
+        self._last = ""
+        base_id, is_chosen = "", False
+        for portion in content:
+            if isinstance(portion, Damage):
+                self._leave(portion)
+                yield
+                continue
+            notifications = portion.notifications
+            if portion.whole or notifications[0].base_id != base_id:
+                base_id = notifications[0].base_id
+                is_chosen = _is_chosen(query, portion)
+            if is_chosen:
+                self._add(base_id, notifications, {})
+            yield
+        self._flush()
+
+    def _leave(self, damage: Damage) -> None:
+        where = f"line {damage.line}"
+        if damage.reason is None:
+            self.unread += 1
+            self._report(f"{self._source}: {where}: {damage.problem}")
+        else:
+            self._refuse(where, damage.payload, damage.reason, damage.problem)
+
     def _add(
         self,
         base_id: str,
@@ -137,27 +185,30 @@ class Transfer:
         known = self._target.plugin.partials(self._waiting)
         there: dict[str, Partials] = {}
         new: list[Piece] = []
-        traces = 0
+        traces = were_there = 0
         for base_id, (notifications, partials) in self._waiting.items():
+            is_another = base_id != self._last
+            self._last = base_id
             if base_id in known:
                 pieces = self._missing(notifications, known[base_id])
             else:
                 pieces = _pieces(notifications, partials)
             if pieces:
                 new += pieces
-                traces += 1
+                traces += is_another
             else:
                 there[base_id] = known[base_id]
+                were_there += is_another
         self._waiting = {}
         self._count = self._size = 0
         self._are_there(there)
         self._write(new)
         self.traces += traces
+        self.there += were_there
 
     def _are_there(self, traces: Mapping[str, Partials]) -> None:
         # Whoever wrote them may have ended before that.
         self._target.index_again(traces)
-        self.there += len(traces)
 
     def _missing(
         self, notifications: Sequence[Notification], known: Partials
@@ -194,14 +245,42 @@ class Transfer:
         self.notifications += len(notifications) - len(rejected)
 
     def _refuse(
-        self, base_id: str, payload: object, reason: Reason, problem: str
+        self, which: str, payload: object, reason: Reason, problem: str
     ) -> None:
         body = body_of({"payload": payload})
         self._set_aside.add(
             [SetAsideMessage(reason, problem, self._source, body)]
         )
         self.refused += 1
-        self._report(f"{self._source}: {base_id or 'no base_id'}: {problem}")
+        self._report(f"{self._source}: {which or 'no base_id'}: {problem}")
+
+
+def archive(
+    source: Storage, query: TraceQuery, target: Archive
+) -> Iterator[None]:
+    """Write the traces that a query chooses; its limit has no meaning.
+
+    :returns: stops at moments at which progress can be shown
+    """
+    for page in _pages(source, query):
+        for base_id in page:
+            target.add(source.notifications(base_id))
+            yield
+    target.finish()
+
+
+def _is_chosen(query: TraceQuery, portion: Portion) -> bool:
+    notifications = portion.notifications
+    if not portion.whole:
+        query = TraceQuery(since=query.since, until=query.until)
+    base_id = notifications[0].base_id
+    return query == _EVERYTHING or (
+        query.matches(PartialSummary.of(notifications).summary(base_id))
+        and (
+            not query.operations
+            or query.has_operations(operations(notifications))
+        )
+    )
 
 
 def _pages(source: Storage, query: TraceQuery) -> Iterator[list[str]]:

@@ -9,6 +9,7 @@ import atexit
 import gc
 import os
 import sys
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from importlib import metadata
 from typing import Any, cast
@@ -171,6 +172,21 @@ class BridgeCommand(Command):
         cliff looks through the files of all that is installed.
         """
         return "" if self.is_run else str(super().get_epilog())
+
+    def follow(
+        self, steps: Iterable[object], counted: Callable[[], str]
+    ) -> None:
+        """Take all steps; count on a terminal meanwhile.
+
+        :param counted: what is shown after a step
+        """
+        terminal = self.app.stderr.isatty()
+        for _ in steps:
+            if terminal:
+                self.app.stderr.write(f"\r{counted()} ")
+                self.app.stderr.flush()
+        if terminal:
+            self.app.stderr.write(CLEARED)
 
     @property
     def source(self) -> Source:

@@ -9,9 +9,9 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from profiler_bridge import exceptions, storage
+from profiler_bridge import archive, exceptions, storage
 from profiler_bridge.cmd import arguments
-from profiler_bridge.cmd.app import CLEARED, BridgeCommand
+from profiler_bridge.cmd.app import BridgeCommand
 from profiler_bridge.daemon.set_aside import SetAside
 from profiler_bridge.notification import Notification
 from profiler_bridge.query import TraceQuery
@@ -22,7 +22,7 @@ from profiler_bridge.transfer import Transfer
 
 
 class Copy(BridgeCommand):
-    """Copy traces into a storage: from another, and what osprofiler stored
+    """Copy traces into a storage: from another, from an archive or osprofiler
 
     What the storage has already is left as it is, so this can be cut off and
     run again. The exit code is 1 when there was something that can never be
@@ -53,8 +53,9 @@ class Copy(BridgeCommand):
             "file",
             nargs="*",
             metavar="FILE",
-            help="take in the report that 'osprofiler trace show --json' or"
-            " 'profiler-bridge-report show -f json' wrote there",
+            help="take in what 'archive' wrote, a directory or some of its"
+            " files, and reports of 'osprofiler trace show --json' or"
+            " 'profiler-bridge-report show -f json'",
         )
         arguments.add_filters(parser, paging=False)
         return parser
@@ -89,13 +90,34 @@ class Copy(BridgeCommand):
                     source.plugin.left_by_osprofiler(),
                     query,
                 )
-            self._take_in(transfer, "file", self._reports(options.file), query)
+            reports = []
+            for name in options.file:
+                if archive.is_archive(Path(name)):
+                    self._restore(transfer, Path(name), query)
+                else:
+                    reports.append(name)
+            self._take_in(transfer, "file", self._reports(reports), query)
         self.app.stdout.write(
             f"{transfer.traces} traces copied ({transfer.notifications}"
             f" notifications), {transfer.there} were there,"
             f" {transfer.refused} notifications set aside\n"
         )
-        return 1 if transfer.refused or self._unreadable else 0
+        failed = transfer.refused or transfer.unread or self._unreadable
+        return 1 if failed else 0
+
+    def _restore(
+        self, transfer: Transfer, path: Path, query: TraceQuery
+    ) -> None:
+        """Copy a file of an archive, or a directory of them."""
+        paths = [path]
+        if path.is_dir():
+            paths = archive.files(path, since=query.since, until=query.until)
+            if not paths and not archive.files(path):
+                self._unreadable += 1
+                self._report_problem(f"{path}: there is no archive in it")
+        for one in paths:
+            steps = transfer.restore(str(one), archive.read(one), query)
+            self._follow(transfer, steps)
 
     def _take_in(
         self,
@@ -114,17 +136,12 @@ class Copy(BridgeCommand):
         self._follow(transfer, transfer.take_in(name, traces, query, decode))
 
     def _follow(self, transfer: Transfer, steps: Iterator[None]) -> None:
-        """Copy; count on a terminal meanwhile."""
-        terminal = self.app.stderr.isatty()
-        for _ in steps:
-            if terminal:
-                self.app.stderr.write(
-                    f"\r{transfer.traces} traces copied,"
-                    f" {transfer.there} were there "
-                )
-                self.app.stderr.flush()
-        if terminal:
-            self.app.stderr.write(CLEARED)
+        self.follow(
+            steps,
+            lambda: (
+                f"{transfer.traces} traces copied, {transfer.there} were there"
+            ),
+        )
 
     def _reports(
         self, names: Iterable[str]

@@ -125,14 +125,20 @@ class _Search:
     def _has_operations(self, summary: TraceSummary) -> bool:
         if not self._query.operations:
             return True
-        # Of each span the first notification: stops say less.
-        first: dict[str, Notification] = {}
-        for notification in self._plugin.notifications(summary.base_id):
-            if notification.phase == START:
-                first[notification.trace_id] = notification
-            else:
-                first.setdefault(notification.trace_id, notification)
-        return self._query.has_operations({*map(operation, first.values())})
+        notifications = self._plugin.notifications(summary.base_id)
+        return self._query.has_operations(operations(notifications))
+
+
+def operations(notifications: Iterable[Notification]) -> set[str]:
+    """What the spans of a trace did."""
+    # Of each span the first notification: stops say less.
+    first: dict[str, Notification] = {}
+    for notification in notifications:
+        if notification.phase == START:
+            first[notification.trace_id] = notification
+        else:
+            first.setdefault(notification.trace_id, notification)
+    return {*map(operation, first.values())}
 
 
 def _summary(plugin: StoragePlugin, marker: str) -> TraceSummary:

@@ -40,6 +40,7 @@ ROOMS = [
     "bus",
     "sender",
     "daemon",
+    "archive",
     "transfer",
     "config",
     "preflight",
