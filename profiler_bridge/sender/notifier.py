@@ -20,7 +20,7 @@ from profiler_bridge.bus import private
 from profiler_bridge.notification import FORMAT, VERSION
 from profiler_bridge.retry import pauses
 from profiler_bridge.sender import threads_are_greenlets
-from profiler_bridge.sender.points import Point, copy, json_length
+from profiler_bridge.sender.points import Point, encode
 
 LOG = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class BufferedNotifier:
         points keep what they have
     :param service: what is profiled
     :param buffer_size: keep at most so many points while the bus is away,
-        then drop the oldest; a point takes about 2 kB of memory
+        then drop the oldest; a point takes as much memory as its JSON
     :param batch_size: send at most so many points in one message, and send
         at once when so many are there
     :param max_age: send after so many seconds, however few are there
@@ -106,13 +106,14 @@ class BufferedNotifier:
         try:
             sender = self._senders.get(os.getpid()) or self._make_sender()
             try:
-                point = {**info, **self._extra}
-                if "info" in info:
-                    point["info"] = copy(info["info"])
-            except Exception:  # noqa: BLE001 - such as nested too deep
+                text = encode({**info, **self._extra})
+            except Exception:  # noqa: BLE001 - any value's own
+                sender.count_refused()
+                return
+            if len(text) > LARGEST_POINT:
                 sender.count_refused()
             else:
-                sender.add(point)
+                sender.add(text)
         except Exception:  # noqa: BLE001, S110 - not the request's trouble
             pass
 
@@ -158,8 +159,8 @@ class _Sender:
         # Nothing here ever waits for a lock: a signal handler, a fork or a
         # native thread beside eventlet's would find it taken for ever.
         # Appending to a deque and counting are atomic; the thread polls.
-        self.points: collections.deque[Point] = collections.deque()
-        self._batch: list[Point] = []
+        self.points: collections.deque[str] = collections.deque()  # JSON
+        self._batch: list[str] = []
         self._overflowed = itertools.count()
         self._refused = itertools.count()
         self._thread: threading.Thread | None = None
@@ -168,11 +169,12 @@ class _Sender:
         self._all_sent_at = -math.inf
         self._transport: Any = None
         self._notifier: Any = None
+        self._take_json: Callable[[str], Any] = str
         self._failure: Exception | None = None
         self._logged_overflowed = 0
         self._logged_full = self._logged_away = self._logged_refused = False
 
-    def add(self, point: Point) -> None:
+    def add(self, point: str) -> None:
         if len(self.points) >= self._owner.buffer_size:
             # It is empty if the thread has taken all meanwhile.
             with contextlib.suppress(IndexError):
@@ -297,37 +299,35 @@ class _Sender:
         self._log_recovery()
         return True
 
-    def _take(self) -> list[Point]:
+    def _take(self) -> list[str]:
         """The points of the next message."""
-        batch: list[Point] = []
-        size: float = 0
+        batch: list[str] = []
+        size = 0
         while len(batch) < self._owner.batch_size and size < MESSAGE_BYTES:
             try:
                 point = self.points.popleft()
             except IndexError:
                 break
-            length = json_length(point)
-            if length > LARGEST_POINT:
-                self.count_refused()
-            elif length > MESSAGE_BYTES and batch:
+            if len(point) > MESSAGE_BYTES and batch:
                 self.points.appendleft(point)
                 break
-            else:
-                batch.append(point)
-                size += length
+            batch.append(point)
+            size += len(point)
         return batch
 
-    def _send(self, batch: list[Point]) -> None:
+    def _send(self, batch: list[str]) -> None:
         if self._notifier is None:
             self._transport = self._owner.transport()
+            self._take_json = private.take_json(self._transport)
             self._notifier = private.get_notifier(
                 self._transport,
                 self._owner.publisher_id,
                 TOPIC,
                 self._note_failure,
             )
+        points = self._take_json(f"[{', '.join(batch)}]")
         self._notifier.info(
-            {}, self._event_type, {FORMAT: VERSION, "points": batch}
+            {}, self._event_type, {FORMAT: VERSION, "points": points}
         )
 
     def _note_failure(self, error: Exception) -> None:

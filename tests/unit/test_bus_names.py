@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import os
 import socket
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import amqp
+import kombu
 import oslo_messaging
 import pytest
+from kombu.utils import json as kombu_json
 from oslo_config import cfg
 from oslo_messaging import transport as transports
 from oslo_messaging._drivers import base, common, impl_rabbit, pool
@@ -170,6 +174,55 @@ def test_notifiers_send_by_this_name() -> None:
     notifier.info({}, "event", {"a": 1})
     [error] = errors
     assert str(error) == "away"
+
+
+@pytest.mark.parametrize(
+    "value", [[], [1, 2.5, None, {"a": [{}]}], ["\U0001f600\0\ud800", '"']]
+)
+@pytest.mark.parametrize("as_json", [True, False])
+def test_the_bus_has_what_the_driver_would_encode(
+    transport: Any, value: Any, as_json: bool
+) -> None:
+    points = value
+    if as_json:
+        points = private.take_json(transport)(kombu_json.dumps(value))
+        assert isinstance(points, private.Json)
+    errors: list[Exception] = []
+    notifier = private.get_notifier(transport, "vm", "t", errors.append)
+    for _ in range(2):  # the first connects
+        notifier.info({}, "event", {"points": points, "\u2603": "\ud800"})
+    assert errors == []
+    [connection] = transport._driver._connection_pool.iter_free()
+    for _ in range(2):
+        message = connection.channel.basic_get("t.info", no_ack=True)
+        assert message.content_type == "application/json"
+        assert message.content_encoding == "utf-8"
+        content = json.loads(message.body)
+        assert content["payload"] == {"points": value, "\u2603": "\ud800"}
+        assert content.keys() >= {"publisher_id", "event_type", "_unique_id"}
+        assert bytes(message.body) == kombu_json.dumps(content).encode()
+
+
+def test_the_driver_publishes_by_these_names(transport: Any) -> None:
+    set_channel = impl_rabbit.Connection._set_current_channel
+    assert parameters(set_channel) == ["self", "new_channel"]
+    connection = transport._driver._connection_pool.create(
+        common.PURPOSE_SEND, 0
+    )
+    assert isinstance(connection._producer, kombu.Producer)
+    connection.close()
+
+
+def test_json_is_what_it_is_of_where_the_driver_encodes() -> None:
+    """A release may publish by other names than these."""
+    given = {"points": private.Json('[1, {"a": null}]')}
+    assert json.loads(kombu_json.dumps(given)) == {"points": [1, {"a": None}]}
+
+
+def test_other_buses_are_given_what_json_is_of() -> None:
+    make = private.take_json(make_transport("fake://"))
+    text = kombu_json.dumps([{"a": uuid.UUID(int=1)}, 1.5])
+    assert make(text) == [{"a": str(uuid.UUID(int=1))}, 1.5]
 
 
 # Connections

@@ -259,7 +259,14 @@ def test_values_that_only_an_encoder_knows_are_sent(
     assert notifier.flush(30)
     assert notifier.dropped == 0
     [sent] = bus.points
-    assert {key: sent["info"][key] for key in values} == values
+    assert {key: sent["info"][key] for key in values} == {
+        "when": "2026-11-23T00:00:00.000000+00:00",
+        "price": "1.5",
+        "id": str(uuid.UUID(int=1)),
+        "bytes": "base64:/w==",
+        "text": "text",
+        "numbers": {"1": 2.5, "null": True},
+    }
 
 
 def test_what_osprofiler_uses_again_is_copied(bus: Bus, make: Make) -> None:
@@ -306,11 +313,15 @@ def test_what_is_no_json_costs_itself_only(
     monkeypatch.setattr(notifiers, "LARGEST_POINT", 10_000)
     endless: dict[str, Any] = {}
     endless["again"] = endless
+    nested: list[Any] = []
+    for _ in range(400):
+        nested = [nested]
     bad: list[Any] = [
         point(db=object()),
         point(db={("a", "b"): 1}),
         point(db=10**5000),
         point(db=endless),
+        point(db=nested),
         point(db=Broken(a=1)),
         point(db="x" * 10_000),
         None,
