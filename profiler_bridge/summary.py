@@ -28,6 +28,8 @@ from profiler_bridge.roots import Ends, Roots, about, title_of
 #: before 2 only the earliest root was kept, and services without projects.
 VERSION = 2
 
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+
 #: How many of the UUIDs in its requests' paths a piece of a trace is found by.
 MOST_RESOURCES = 64
 #: Durations, in microseconds, of which a trace is found by all that it lasted:
@@ -51,23 +53,20 @@ LONGEST = digest("duration")
 ARRIVALS = digest("arrived")
 
 
+# Of services and of what roots do there are few.
 @lru_cache(4096)
-def _term(name: str) -> int:
-    """The term of a name, of which there are few."""
-    return digest(name)
-
-
 def service_term(service: str) -> int:
     """The index term of the traces that a service took part in.
 
     :param service: qualified
     """
-    return _term(service_name(service))
+    return digest(service_name(service))
 
 
+@lru_cache(4096)
 def root_term(operation: str) -> int:
     """The index term of the traces of which a root did this."""
-    return _term(root_name(operation))
+    return digest(root_name(operation))
 
 
 def about_term(resource: str) -> int:
@@ -204,13 +203,14 @@ class PartialSummary:
             self.started = moment
         elif moment > self.finished:
             self.finished = moment
+        parent_id = notification.parent_id
         span = short_id(notification.trace_id)
-        if notification.parent_id == notification.trace_id:
+        if parent_id == notification.trace_id:
             self.parents.add(_NOBODY)
-        elif notification.parent_id == notification.base_id:
+        elif parent_id == notification.base_id:
             self.roots.add(notification, span)
         else:
-            self.parents.add(short_id(notification.parent_id))
+            self.parents.add(short_id(parent_id))
         if notification.phase == STOP:
             self.stops.add(span)
             if notification.exception is not None:
@@ -220,12 +220,12 @@ class PartialSummary:
             if len(self.about) < MOST_RESOURCES:
                 self.about.update(about(notification))
         self.names.add(notification.name)
-        for values, value in (
-            (self.services, notification.qualified_service),
-            (self.hosts, notification.host),
-        ):
-            if value is not None:
-                values.add(value)
+        service = notification.qualified_service
+        if service is not None:
+            self.services.add(service)
+        host = notification.host
+        if host is not None:
+            self.hosts.add(host)
 
     def merge(self, other: PartialSummary) -> None:
         """Take in another piece of the same trace."""
@@ -300,10 +300,7 @@ class PartialSummary:
         }
         for name in _NAMES:
             fields[name] = sorted(getattr(self, name))
-        return json.dumps(
-            {key: value for key, value in fields.items() if value},
-            separators=(",", ":"),
-        )
+        return _to_json({key: value for key, value in fields.items() if value})
 
     @classmethod
     def from_text(cls, text: str) -> Self:
@@ -393,7 +390,7 @@ def short_id(uuid: str) -> str:
 
 
 def _pack(spans: set[str]) -> str:
-    return "".join(sorted(spans))
+    return "".join(sorted(spans)) if spans else ""
 
 
 def _unpack(text: str) -> set[str]:
@@ -405,9 +402,10 @@ def index_terms(partials: Iterable[PartialSummary]) -> set[int]:
 
     And those of :func:`duration_terms`.
     """
-    partials = [*partials]
-    terms = {ALL_TRACES, *map(_term, term_names(partials))}
+    terms = {ALL_TRACES}
     for partial in partials:
+        terms.update(map(service_term, partial.services))
+        terms.update(map(root_term, partial.roots.operations))
         if partial.errors:
             terms.add(WITH_ERRORS)
         terms.update(map(about_term, partial.about))

@@ -59,10 +59,14 @@ def place_of(partials: Collection[PartialSummary]) -> Place:
 def merge(one: Place | None, other: Place) -> Place:
     if one is None:
         return other
+    # Mostly there is nothing new in the terms.
+    terms = one.terms
+    if not terms >= other.terms:
+        terms |= other.terms
     return Place(
         min(one.started, other.started),
         max(one.finished, other.finished),
-        one.terms | other.terms,
+        terms,
     )
 
 
@@ -95,7 +99,10 @@ def missing_marks(
         yield Mark(base_id, Kind.START, wanted.started)
     if indexed is None or wanted.finished > indexed.finished:
         yield Mark(base_id, Kind.FINISH, wanted.finished)
-    for term in wanted.terms - (indexed.terms if indexed else frozenset()):
+    terms = wanted.terms
+    if indexed is not None:
+        terms -= indexed.terms
+    for term in terms:
         yield Mark(base_id, Kind.TERM, term)
 
 

@@ -289,20 +289,19 @@ class Storage:
         :param places: what their marks tell
         :returns: of ``wanted``, the traces whose marks are not all there
         """
-        lost = {
-            base_id: place
-            for base_id, place in wanted.items()
-            if base_id not in places or not covers(places[base_id], place)
-        }
+        lost: dict[str, Place] = {}
+        right: dict[str, Place] = {}
+        entries: list[Entry] = []
+        for base_id, place in wanted.items():
+            marked = places.get(base_id)
+            if marked is None or not covers(marked, place):
+                lost[base_id] = place
+                continue
+            right[base_id] = marked
+            # Mostly nobody else has written anything of it.
+            if marked != likely[base_id]:
+                entries += missing_entries(base_id, likely[base_id], marked)
         self._places.forget(lost)
-        right = {
-            base_id: places[base_id] for base_id in wanted.keys() - lost.keys()
-        }
-        entries = [
-            entry
-            for base_id, place in right.items()
-            for entry in missing_entries(base_id, likely[base_id], place)
-        ]
         if entries:
             self.plugin.insert((), (), sorted(entries))
         self._places.remember(right)

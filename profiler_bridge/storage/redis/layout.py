@@ -221,14 +221,14 @@ def to_place(members: Sequence[bytes]) -> Place | None:
     """
     terms: list[int] = []
     for member in members:
-        if member.startswith(_START) and members[-1].startswith(_FINISH):
-            started, finished = (
-                int(mark[1:], 16) - _SIGN for mark in (member, members[-1])
-            )
+        if member.startswith(_TERM):
+            terms.append(from_hex(member[1:]))
+        elif member.startswith(_START) and members[-1].startswith(_FINISH):
+            started = int(member[1:], 16) - _SIGN
+            finished = int(members[-1][1:], 16) - _SIGN
             return Place(started, finished, frozenset(terms))
-        if not member.startswith(_TERM):
+        else:
             return None
-        terms.append(from_hex(member[1:]))
     return None
 
 

@@ -3,11 +3,14 @@
 """Statements about many rows at a time, as each database is fastest.
 
 PyMySQL writes the rows of an INSERT into one statement, but sends a DELETE for
-each row; there the keys stand in a list. SQLite is in this process, and runs
+each row; there the keys stand in a list. It is in Python, and takes longer for
+each value, there and back, than all the rest: so ids and numbers are written
+here. SQLite is in this process, and runs
 one prepared statement for row after row; a list of keys it would compare with
 each row of the table. PostgreSQL gets every column as an array, for psycopg
 sends a message for each row; and it inserts into all tables in one statement,
-which tells what was new, so that it needs no transaction around it.
+which tells what was new, so that it needs no transaction around it. From all
+of them what the marks of a trace tell comes in one row.
 
 Writers hand the client texts, because what SQLAlchemy does with each value on
 its way costs more than all the rest, and changes none.
@@ -15,6 +18,7 @@ its way costs more than all the rest, and changes none.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import (
     Collection,
     Iterable,
@@ -26,6 +30,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from profiler_bridge.notification import is_id
 from profiler_bridge.storage.plugin import Kind, Place
 from profiler_bridge.storage.sql.schema import (
     INDEX,
@@ -44,10 +49,17 @@ Rows = Mapping[sa.Table, Sequence[Row]]
 # Databases differ in how many parameters one statement takes; SQLite's least
 # was 999.
 _CHUNK = 500
+# So many rows of ids and numbers are less than half of what MySQL takes.
+_WRITTEN_ROWS = 5000
+# How these are written, and where in them the id is.
+_WRITTEN = {MARKS: "('{}',{:d},{:d})", INDEX: "({:d},{:d},'{}')"}
+_BASE_ID = {MARKS: 0, INDEX: 2}
+# How many digits a term has.
+_HEX = 16
 
 
 class Statements:
-    """Those for MySQL and MariaDB."""
+    """What most databases have in common."""
 
     _parameter = "%s"
 
@@ -61,7 +73,7 @@ class Statements:
         self._insert = self._insertion(dialect)
         marks = self._is_among(MARKS.c.base_id)
         pieces = self._is_among(PIECES.c.base_id)
-        self._select_places = about_traces(_select_places().where(marks))
+        self._select_places = about_traces(self._places())
         self._select_marks = about_traces(
             sa.select(MARKS.c.base_id, MARKS.c.value).where(
                 marks, MARKS.c.kind == sa.literal_column("{kind}")
@@ -105,30 +117,42 @@ class Statements:
         :returns: how many of the pieces were not there
         """
         new = {
-            table: connection.exec_driver_sql(
-                self._insert[table], [*own]
-            ).rowcount
+            table: self._add_to(connection, table, own)
             for table, own in rows.items()
             if own
         }
         return new.get(PIECES, 0)
 
+    def _add_to(
+        self, connection: sa.Connection, table: sa.Table, rows: Sequence[Row]
+    ) -> int:
+        return connection.exec_driver_sql(
+            self._insert[table], [*rows]
+        ).rowcount
+
     def places(
         self, connection: sa.Connection, base_ids: Iterable[str]
     ) -> dict[str, Place]:
         """What marks tell of traces, of those that have all kinds of them."""
-        terms: dict[str, list[int]] = {}
-        ends: dict[str, tuple[int | None, int | None]] = {}
-        for base_id, term, started, finished in self._run(
+        places: dict[str, Place] = {}
+        cut: dict[str, list[int]] = {}
+        for base_id, count, digits, started, finished in self._run(
             connection, self._select_places, base_ids
         ):
-            terms.setdefault(base_id, []).append(term)
-            ends[base_id] = started, finished
-        return {
-            base_id: Place(started, finished, frozenset(terms[base_id]))
-            for base_id, (started, finished) in ends.items()
-            if started is not None and finished is not None
-        }
+            if not count or started is None or finished is None:
+                continue
+            terms: Sequence[int] = ()
+            if len(digits) == _HEX * count:
+                terms = struct.unpack(f">{count}q", bytes.fromhex(digits))
+            else:
+                # What is longer than group_concat_max_len MySQL cuts.
+                cut[base_id] = []
+            places[base_id] = Place(started, finished, frozenset(terms))
+        for base_id, term in self.marks(connection, cut, Kind.TERM):
+            cut[base_id].append(term)
+        for base_id, own in cut.items():
+            places[base_id] = places[base_id]._replace(terms=frozenset(own))
+        return places
 
     def marks(
         self, connection: sa.Connection, base_ids: Iterable[str], kind: Kind
@@ -197,6 +221,11 @@ class Statements:
 
     # How they are worded
 
+    #: What puts the terms of a trace together, each as so many digits.
+    _terms_together = (
+        f"GROUP_CONCAT(LPAD(HEX(value), {_HEX}, '0') SEPARATOR '')"
+    )
+
     def _insertion(self, dialect: sa.Dialect) -> Any:
         return {
             table: str(
@@ -204,6 +233,22 @@ class Statements:
             )
             for table in (PIECES, MARKS, INDEX, NAMES)
         }
+
+    def _places(self) -> sa.Select[Any]:
+        """Of each trace that has terms, how many and which, and its ends."""
+        return (
+            sa.select(
+                MARKS.c.base_id,
+                sa.func.count(),
+                sa.literal_column(self._terms_together),
+                *_ends(MARKS.c.base_id),
+            )
+            .where(
+                MARKS.c.kind == int(Kind.TERM),
+                self._is_among(MARKS.c.base_id),
+            )
+            .group_by(MARKS.c.base_id)
+        )
 
     def _is_among(self, column: sa.Column[Any]) -> sa.ColumnElement[bool]:
         return column.in_([sa.literal_column("{values}")])
@@ -225,10 +270,33 @@ class Statements:
         return {"keys": keys}
 
 
+class MySQLStatements(Statements):
+    """Those for MySQL and MariaDB."""
+
+    def _add_to(
+        self, connection: sa.Connection, table: sa.Table, rows: Sequence[Row]
+    ) -> int:
+        at = _BASE_ID.get(table)
+        # Of ids and numbers nothing can end a literal.
+        if at is None or not all(is_id(row[at]) for row in rows):
+            return super()._add_to(connection, table, rows)
+        insertion = self._insert[table].partition(" VALUES ")[0]
+        write = _WRITTEN[table].format
+        new = 0
+        for first in range(0, len(rows), _WRITTEN_ROWS):
+            some = rows[first : first + _WRITTEN_ROWS]
+            values = ",".join([write(*row) for row in some])
+            new += connection.exec_driver_sql(
+                f"{insertion} VALUES {values}"
+            ).rowcount
+        return new
+
+
 class SQLiteStatements(Statements):
     """Those for SQLite."""
 
     _parameter = "?"
+    _terms_together = f"GROUP_CONCAT(PRINTF('%0{_HEX}x', value), '')"
 
     def _stored(
         self, connection: sa.Connection, keys: Iterable[Row]
@@ -251,6 +319,8 @@ class SQLiteStatements(Statements):
 
 class PostgreSQLStatements(Statements):
     """Those for PostgreSQL."""
+
+    _terms_together = f"STRING_AGG(LPAD(TO_HEX(value), {_HEX}, '0'), '')"
 
     def insert(self, connection: sa.Connection, rows: Rows) -> Collection[int]:
         new = self._add(connection, rows)
@@ -282,6 +352,29 @@ class PostgreSQLStatements(Statements):
             marks.cte("marks"), entries.cte("entries"), names.cte("names")
         )
         return str(statement.compile(dialect=dialect))
+
+    def _places(self) -> sa.Select[Any]:
+        # It would sort the marks to group them.
+        traces = (
+            sa.func.unnest(sa.literal_column("{values}"))
+            .table_valued("base_id", name="traces")
+            .render_derived()
+        )
+        base_id = traces.c.base_id
+        terms = (
+            sa.select(
+                sa.func.count().label("count"),
+                sa.literal_column(self._terms_together).label("digits"),
+            )
+            .where(
+                MARKS.c.base_id == base_id,
+                MARKS.c.kind == int(Kind.TERM),
+            )
+            .lateral("terms")
+        )
+        return sa.select(
+            base_id, terms.c.count, terms.c.digits, *_ends(base_id)
+        ).join_from(traces, terms, sa.true())
 
     def _is_among(self, column: sa.Column[Any]) -> sa.ColumnElement[bool]:
         return column == sa.func.any(sa.literal_column("{values}"))
@@ -337,45 +430,43 @@ def _write(values: Iterable[object]) -> str:
 
     psycopg writes lists, too, but that takes it longer than all the rest.
     """
-    quoted = (
-        str(value).replace("\\", r"\\").replace('"', r"\"") for value in values
-    )
-    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
+    texts = [*map(str, values)]
+    together = '","'.join(texts)
+    if "\\" in together or together.count('"') != 2 * max(len(texts) - 1, 0):
+        together = '","'.join(
+            text.replace("\\", r"\\").replace('"', r"\"") for text in texts
+        )
+    return f'{{"{together}"}}' if texts else "{}"
 
 
-def _select_places() -> sa.Select[Any]:
-    """The terms of traces, and beside each the trace's start and finish.
+def _ends(base_id: sa.ColumnElement[str]) -> Sequence[Any]:
+    """The least start and the greatest finish of a trace.
 
-    These are looked up by themselves, because to find them among all marks of
+    They are looked up by themselves, because to find them among all marks of
     a large trace some databases read them all.
     """
+    return [_outermost(base_id, kind) for kind in (Kind.START, Kind.FINISH)]
 
-    def outermost(kind: Kind) -> Any:
-        others = MARKS.alias()
-        value = others.c.value
-        return (
-            sa.select(value)
-            .where(
-                others.c.base_id == MARKS.c.base_id,
-                others.c.kind == int(kind),
-            )
-            .order_by(value.desc() if kind == Kind.FINISH else value)
-            .limit(1)
-            .scalar_subquery()
+
+def _outermost(base_id: sa.ColumnElement[str], kind: Kind) -> Any:
+    others = MARKS.alias()
+    value = others.c.value
+    return (
+        sa.select(value)
+        .where(
+            others.c.base_id == base_id,
+            others.c.kind == int(kind),
         )
-
-    return sa.select(
-        MARKS.c.base_id,
-        MARKS.c.value,
-        outermost(Kind.START),
-        outermost(Kind.FINISH),
-    ).where(MARKS.c.kind == int(Kind.TERM))
+        .order_by(value.desc() if kind == Kind.FINISH else value)
+        .limit(1)
+        .scalar_subquery()
+    )
 
 
 def statements_for(dialect: sa.Dialect) -> Statements:
     """Those for such a database."""
     kinds = {"sqlite": SQLiteStatements, "postgresql": PostgreSQLStatements}
-    return kinds.get(dialect.name, Statements)(dialect)
+    return kinds.get(dialect.name, MySQLStatements)(dialect)
 
 
 def chunks(values: Iterable[T]) -> Iterator[list[T]]:

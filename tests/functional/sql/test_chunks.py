@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""Purges and queries that are too large for one statement."""
+"""What is too large for one statement, or for one value."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
+import pymysql
 import pytest
+import sqlalchemy as sa
 
 from profiler_bridge.storage import get_storage
+from profiler_bridge.storage.plugin import Kind, Mark, Place
 from profiler_bridge.storage.sql import statements
 from profiler_bridge.summary import ALL_TRACES, index_terms
 from profiler_bridge.testing.sample import (
     SECOND,
     STARTED,
+    new_id,
     notifications,
     request,
     seeded,
@@ -30,6 +37,7 @@ from tests import servers
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statements, "_CHUNK", 5)
+    monkeypatch.setattr(statements, "_WRITTEN_ROWS", 5)
 
 
 @pytest.fixture
@@ -83,4 +91,47 @@ def test_write_many_traces_again(url: str) -> None:
     assert storage.write(notifications(everything)) == new
     assert storage.write(notifications(everything)) == 0
     assert observed(storage, everything) == expected(everything)
+    storage.close()
+
+
+@pytest.fixture
+def cut_short() -> Iterator[None]:
+    """Servers that put no more together than two terms and a half."""
+
+    def connect(connection: Any, _: object) -> None:
+        if isinstance(connection, pymysql.Connection):
+            with connection.cursor() as cursor:
+                cursor.execute("SET SESSION group_concat_max_len = 40")
+
+    sa.event.listen(sa.Engine, "connect", connect)
+    yield
+    sa.event.remove(sa.Engine, "connect", connect)
+
+
+@pytest.mark.usefixtures("cut_short")
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_terms_that_are_cut(url: str, count: int) -> None:
+    storage = get_storage(url)
+    storage.prepare()
+    own = [ALL_TRACES, 0, -1, 5, 2**63 - 1, -(2**63), 1 << 40][:count]
+    places = {
+        new_id(seeded(number)): Place(
+            STARTED, STARTED + number, frozenset(own[: count - number])
+        )
+        for number in range(min(count, 3))
+    }
+    marks = [
+        Mark(base_id, kind, value)
+        for base_id, place in places.items()
+        for kind, values in (
+            (Kind.START, [place.started, place.started + SECOND]),
+            (Kind.TERM, place.terms),
+            (Kind.FINISH, [place.finished, place.finished - SECOND]),
+        )
+        for value in values
+    ]
+    assert storage.plugin.insert((), sorted(marks), ()).places == places
+    assert storage.plugin.insert((), marks[:1], ()).places.keys() == {
+        marks[0].base_id
+    }
     storage.close()
