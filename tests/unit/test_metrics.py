@@ -14,15 +14,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import prometheus_client
 import pytest
 
-from profiler_bridge.daemon import endpoint, metrics
+from profiler_bridge.daemon import endpoint, metrics, request_metrics
 from profiler_bridge.daemon.liveness import READ, START, STORE, Liveness
 from profiler_bridge.daemon.metrics import Metrics
 from profiler_bridge.exceptions import Reason
 from tests import servers
 
 ROOT = Path(__file__).parents[2]
+ALERTS = ROOT / "etc/prometheus-alerts.yaml"
+# Of a metric.
+NAME = r"(?:profiler_bridge|traces)_\w+"
 
 
 @pytest.fixture
@@ -71,7 +75,10 @@ def get(url: str) -> tuple[int, str]:
 def names() -> set[str]:
     """Of all metrics, as they are queried."""
     names = {"profiler_bridge_build_info", "profiler_bridge_workers"}
-    for metric in vars(metrics).values():
+    for metric in [
+        *vars(metrics).values(),
+        *vars(request_metrics).values(),
+    ]:
         if hasattr(metric, "describe"):
             for family in metric.describe():
                 names |= {
@@ -106,6 +113,38 @@ def test_a_worker_goes_on_where_the_one_before_ended(
     )
     assert 'reason="bad-id",storage="redis"} 2.0' in text
     assert len([*folder.iterdir()]) == len({*folder.iterdir()}) == 4
+
+
+def test_many_amounts_are_observed_as_one_by_one_they_are(
+    folder: Path,
+) -> None:
+    amounts = [0.0, 1.0, 1.5, 4.0, 5.0, 1.0, 0.25]
+
+    def work() -> None:
+        metrics.name_process("some")
+        together, alone = (
+            prometheus_client.Histogram(
+                "seconds", "", ["by"], buckets=[1, 2, 4], registry=None
+            ).labels(by)
+            for by in ("together", "alone")
+        )
+        metrics.observe(together, amounts)
+        for amount in amounts:
+            alone.observe(amount)
+
+    in_a_worker(work)
+    [family] = metrics.read("histogram")
+    together, alone = (
+        {
+            (each.name, each.labels.get("le")): each.value
+            for each in family.samples
+            if each.labels["by"] == by
+        }
+        for by in ("together", "alone")
+    )
+    assert together == alone
+    assert together["seconds_bucket", "2.0"] == 5
+    assert [*metrics.read("counter")] == []
 
 
 def test_what_a_dead_worker_was_goes(folder: Path, served: str) -> None:
@@ -184,7 +223,7 @@ def test_every_metric_is_documented() -> None:
     page = (ROOT / "doc/source/admin/monitoring.rst").read_text()
     stems = {re.sub("_(bucket|sum|count)$", "", name) for name in names()}
     assert [stem for stem in stems if f"``{stem}``" not in page] == []
-    assert {*re.findall(r"``(profiler_bridge_\w+)``", page)} == stems
+    assert {*re.findall(rf"``({NAME})``", page)} == stems
 
 
 @pytest.mark.parametrize(
