@@ -217,7 +217,7 @@ def load(args: Sequence[str]) -> cfg.ConfigOpts:
 
 
 def verify(conf: cfg.ConfigOpts) -> None:
-    """Look at the options of the bus, beyond their types.
+    """Look at the daemon's options, beyond their types.
 
     :param conf: with the options of :func:`modules`
     :raises ConfigurationError: something of it cannot be used
@@ -232,6 +232,11 @@ def verify(conf: cfg.ConfigOpts) -> None:
         raise exceptions.ConfigurationError(
             "management_url in [bridge] is for one bus: with several, their"
             " management plugins have to have the usual port"
+        )
+    if options.request_metrics and not options.metrics_port:
+        raise exceptions.ConfigurationError(
+            "request_metrics in [bridge] needs metrics_port: what it counts is"
+            " on /metrics"
         )
     for name in ("topics", "exchanges"):
         names = getattr(options, name)

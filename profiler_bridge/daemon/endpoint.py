@@ -125,7 +125,7 @@ class Endpoint(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
 
     def _not_ready(self) -> Iterator[str]:
         """What else there is to wait for, before notifications are stored."""
-        current = {metric.name: metric for metric in metrics.read()}
+        current = {metric.name: metric for metric in metrics.read("gauge")}
         connections = _values(current, metrics.CONNECTED, metrics.BY_ROUTE)
         for bus, storage in self._routes:
             connected = connections.get((bus, storage), 0)

@@ -59,6 +59,21 @@ OPTS: Sequence[cfg.Opt] = [
         " encryption, so others than this host should reach it only where"
         " they may know how much is profiled.",
     ),
+    cfg.BoolOpt(
+        "request_metrics",
+        default=False,
+        help="Whether /metrics also has how often each operation of the"
+        " profiled services ran, how long it took and how often it failed, and"
+        " which service asked which. Needs metrics_port.",
+    ),
+    cfg.IntOpt(
+        "request_metrics_series",
+        default=1000,
+        min=1,
+        help="How many operations, told apart by service, kind and outcome,"
+        " have series of their own there, and how many pairs of services. The"
+        " others are counted together, as 'other'.",
+    ),
 ]
 
 

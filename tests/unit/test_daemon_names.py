@@ -102,9 +102,9 @@ def test_values_are_kept_as_the_bridge_says() -> None:
 
 
 def test_metrics_of_several_processes() -> None:
-    assert parameters(multiprocess.MultiProcessCollector) == [
-        "registry",
-        "path",
+    assert parameters(multiprocess.MultiProcessCollector.merge) == [
+        "files",
+        "accumulate",
     ]
     assert parameters(multiprocess.mark_process_dead) == ["pid", "path"]
     [description] = metrics.CONNECTED.describe()

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import re
 import subprocess
@@ -14,15 +15,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import prometheus_client
 import pytest
 
-from profiler_bridge.daemon import endpoint, metrics
+from profiler_bridge.daemon import endpoint, metrics, request_metrics
 from profiler_bridge.daemon.liveness import READ, START, STORE, Liveness
 from profiler_bridge.daemon.metrics import Metrics
 from profiler_bridge.exceptions import Reason
 from tests import servers
 
 ROOT = Path(__file__).parents[2]
+ALERTS = ROOT / "etc/prometheus-alerts.yaml"
+# Of a metric.
+NAME = r"(?:profiler_bridge|traces)_\w+"
 
 
 @pytest.fixture
@@ -71,7 +76,10 @@ def get(url: str) -> tuple[int, str]:
 def names() -> set[str]:
     """Of all metrics, as they are queried."""
     names = {"profiler_bridge_build_info", "profiler_bridge_workers"}
-    for metric in vars(metrics).values():
+    for metric in [
+        *vars(metrics).values(),
+        *vars(request_metrics).values(),
+    ]:
         if hasattr(metric, "describe"):
             for family in metric.describe():
                 names |= {
@@ -106,6 +114,38 @@ def test_a_worker_goes_on_where_the_one_before_ended(
     )
     assert 'reason="bad-id",storage="redis"} 2.0' in text
     assert len([*folder.iterdir()]) == len({*folder.iterdir()}) == 4
+
+
+def test_many_amounts_are_observed_as_one_by_one_they_are(
+    folder: Path,
+) -> None:
+    amounts = [0.0, 1.0, 1.5, 4.0, 5.0, 1.0, 0.25]
+
+    def work() -> None:
+        metrics.name_process("some")
+        together, alone = (
+            prometheus_client.Histogram(
+                "seconds", "", ["by"], buckets=[1, 2, 4], registry=None
+            ).labels(by)
+            for by in ("together", "alone")
+        )
+        metrics.observe(together, amounts)
+        for amount in amounts:
+            alone.observe(amount)
+
+    in_a_worker(work)
+    [family] = metrics.read("histogram")
+    together, alone = (
+        {
+            (each.name, each.labels.get("le")): each.value
+            for each in family.samples
+            if each.labels["by"] == by
+        }
+        for by in ("together", "alone")
+    )
+    assert together == alone
+    assert together["seconds_bucket", "2.0"] == 5
+    assert [*metrics.read("counter")] == []
 
 
 def test_what_a_dead_worker_was_goes(folder: Path, served: str) -> None:
@@ -184,29 +224,162 @@ def test_every_metric_is_documented() -> None:
     page = (ROOT / "doc/source/admin/monitoring.rst").read_text()
     stems = {re.sub("_(bucket|sum|count)$", "", name) for name in names()}
     assert [stem for stem in stems if f"``{stem}``" not in page] == []
-    assert {*re.findall(r"``(profiler_bridge_\w+)``", page)} == stems
+    assert {*re.findall(rf"``({NAME})``", page)} == stems
 
 
 @pytest.mark.parametrize(
-    "file", ["prometheus-alerts.yaml", "grafana-dashboard.json"]
+    "file",
+    [
+        "prometheus-alerts.yaml",
+        "grafana-dashboard.json",
+        "grafana-requests.json",
+    ],
 )
 def test_alerts_and_dashboard_name_what_there_is(file: str) -> None:
-    used = {
-        *re.findall(
-            r"\bprofiler_bridge_\w+", (ROOT / "etc" / file).read_text()
-        )
-    }
+    used = {*re.findall(rf"\b{NAME}", (ROOT / "etc" / file).read_text())}
     assert used
     assert used <= names()
 
 
-def test_prometheus_takes_the_alerts() -> None:
-    promtool = servers.find("prometheus", "promtool")
-    rules = ROOT / "etc" / "prometheus-alerts.yaml"
+def promtool(*args: str) -> str:
+    """What it complains about; nothing when it succeeds."""
     done = subprocess.run(
-        [promtool, "check", "rules", str(rules)],
+        [servers.find("prometheus", "promtool"), *args],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    return done.stderr or (done.stdout if done.returncode else "")
+
+
+def test_prometheus_takes_the_alerts() -> None:
+    assert promtool("check", "rules", str(ALERTS)) == ""
+
+
+@pytest.mark.parametrize(
+    "file", ["grafana-dashboard.json", "grafana-requests.json"]
+)
+def test_prometheus_takes_what_the_dashboards_ask(
+    file: str, tmp_path: Path
+) -> None:
+    dashboard = json.loads((ROOT / "etc" / file).read_text())
+    rules = [
+        {
+            "record": "asked",
+            # As Grafana does.
+            "expr": re.sub(r"\$__(\w+)", "5m", target["expr"]),
+            "labels": {"panel": f"{panel['title']} {target['refId']}"},
+        }
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+    ]
+    path = tmp_path / "rules.yaml"
+    path.write_text(json.dumps({"groups": [{"name": "all", "rules": rules}]}))
+    assert promtool("check", "rules", str(path)) == ""
+
+
+def operation(name: str, buckets: dict[str, str]) -> list[dict[str, str]]:
+    """The series of an operation.
+
+    :param buckets: by their bounds, their values at every fifth minute
+    """
+    labels = (
+        f'service="nova-api",span_kind="SPAN_KIND_SERVER",span_name="{name}"'
+    )
+    parts = {
+        f'bucket{{{labels},le="{bound}"}}': values
+        for bound, values in buckets.items()
+    }
+    parts[f"count{{{labels}}}"] = buckets["+Inf"]
+    return [
+        {"series": f"traces_spanmetrics_latency_{part}", "values": values}
+        for part, values in parts.items()
+    ]
+
+
+def firing(
+    series: list[dict[str, str]], alerts: dict[str, str], folder: Path
+) -> str:
+    """What Prometheus says against it that these alerts fire, and no other.
+
+    :param series: 27 hours of them, with something every 5 minutes
+    :param alerts: by their names, the operations that they name
+    """
+    build = {"series": "profiler_bridge_build_info", "values": "1x330"}
+    expected = [
+        {
+            "labels": f'ALERTS{{alertname="{alert}",alertstate="firing",'
+            f'service="nova-api",severity="warning",span_name="{name}"}}',
+            "value": 1,
+        }
+        for alert, name in alerts.items()
+    ]
+    test = {
+        "interval": "5m",
+        "input_series": [build, *series],
+        "promql_expr_test": [
+            {
+                "expr": 'ALERTS{alertstate="firing"}',
+                "eval_time": "27h",
+                "exp_samples": expected,
+            }
+        ],
+    }
+    path = folder / "test.yaml"
+    path.write_text(
+        json.dumps(
+            {
+                "rule_files": [str(ALERTS)],
+                "evaluation_interval": "5m",
+                "tests": [test],
+            }
+        )
+    )
+    return promtool("test", "rules", str(path))
+
+
+def test_an_operation_that_became_slower_fires_an_alert(
+    tmp_path: Path,
+) -> None:
+    """Ten calls each five minutes took 0.5 s for 25 hours, and now take 2."""
+    none, before, always = "0x330", "0+10x300 3000x30", "0+10x330"
+    slower = {
+        **{"0.256": none, "0.512": before, "1.024": before},
+        **{"2.048": always, "+Inf": always},
+    }
+    # From one bucket into the next, which may be by little.
+    hardly = {**slower, "1.024": always}
+    seldom = {
+        bound: values.replace("10x", "1x").replace("3000x", "300x")
+        for bound, values in slower.items()
+    }
+    series = [
+        *operation("POST /servers", slower),
+        *operation("GET /servers", hardly),
+        *operation("DELETE /servers/{id}", seldom),
+    ]
+    alerts = {"ProfilerBridgeOperationSlower": "POST /servers"}
+    assert firing(series, alerts, tmp_path) == ""
+
+
+def calls(name: str, fine: int, failed: int) -> list[dict[str, str]]:
+    return [
+        {
+            "series": "traces_spanmetrics_calls_total{service="
+            f'"nova-api",span_kind="SPAN_KIND_SERVER",span_name="{name}",'
+            f'status_code="STATUS_CODE_{status}"}}',
+            "values": f"0+{count}x330",
+        }
+        for status, count in (("UNSET", fine), ("ERROR", failed))
+    ]
+
+
+def test_an_operation_that_fails_fires_an_alert(tmp_path: Path) -> None:
+    """When of more than a few calls more than 5 % do."""
+    series = [
+        *calls("POST /servers", 94, 6),
+        *calls("GET /servers", 96, 4),
+        *calls("DELETE /servers/{id}", 1, 1),
+    ]
+    alerts = {"ProfilerBridgeOperationFailing": "POST /servers"}
+    assert firing(series, alerts, tmp_path) == ""

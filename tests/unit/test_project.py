@@ -34,6 +34,7 @@ ROOMS = [
     "trace",
     "late",
     "summary",
+    "settled",
     "query",
     "report",
     "storage",
