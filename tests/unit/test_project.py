@@ -39,6 +39,7 @@ ROOMS = [
     "settled",
     "report",
     "storage",
+    "forward",
     "bus",
     "sender",
     "daemon",
@@ -131,7 +132,7 @@ def own_sections(text: str) -> list[str]:
     return [
         section.strip()
         for section in sections
-        if section.startswith(("bridge]", "osprofiler]"))
+        if section.startswith(("bridge]", "forward]", "osprofiler]"))
     ]
 
 
