@@ -8,14 +8,17 @@ import argparse
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from profiler_bridge import config, exceptions, forward
 from profiler_bridge.cmd import arguments
 from profiler_bridge.cmd.app import CLEARED, BridgeCommand
-from profiler_bridge.forward.target import Counts, Target
 from profiler_bridge.query import TraceQuery
 from profiler_bridge.settled import Settled
 from profiler_bridge.transfer import pages
+
+if TYPE_CHECKING:
+    from profiler_bridge.forward.target import Target
 
 # How much is in memory before it is sent.
 _SPANS = 5_000
@@ -44,6 +47,9 @@ class Forward(BridgeCommand):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
+        # Imported here, for every command's module is imported for one.
+        from profiler_bridge.forward.target import Counts
+
         self.conf.register_opts(forward.OPTS, forward.GROUP)
         config.read(self.conf)
         targets = forward.targets(self.conf, parsed_args.endpoint)

@@ -150,6 +150,26 @@ class Target(Consumer):
         """Close its connection; it is opened again when it is needed."""
         self._client.close()
 
+    def check(self) -> str:
+        """Send a request without spans, once.
+
+        :returns: what is wrong, in one line; empty if nothing is
+        """
+        try:
+            answer = self._client.post(
+                self._compressed(self._encoding.request({})),
+                self._all_headers(),
+            )
+        except Unreachable as error:
+            return str(error)
+        if not 200 <= answer.status < 300:
+            return f"it answers {answer.status}{self._said(answer)}"
+        try:
+            self._reader(answer).rejected(answer.body)
+        except ValueError:
+            return f"it answers {answer.status} with what is not OTLP"
+        return ""
+
     def wants(self, summary: TraceSummary) -> bool:
         """Whether a rule chooses the trace, or may when it is read.
 
@@ -191,9 +211,7 @@ class Target(Consumer):
         )
 
     def _send(self, batch: Batch, wait: Callable[[float], None]) -> None:
-        body = batch.encode(self._encoding)
-        if self._endpoint.compress:
-            body = zlib.compress(body, _LEVEL, _GZIP)
+        body = self._compressed(batch.encode(self._encoding))
         for pause in pauses(first=_FIRST_PAUSE, last=_LAST_PAUSE):
             wait(0.0)
             try:
@@ -218,6 +236,11 @@ class Target(Consumer):
                 self._send(half, wait)
         else:
             self._refused(answer, batch.spans)
+
+    def _compressed(self, body: bytes) -> bytes:
+        if not self._endpoint.compress:
+            return body
+        return zlib.compress(body, _LEVEL, _GZIP)
 
     def _all_headers(self) -> dict[str, str]:
         if self._headers_file is None:
