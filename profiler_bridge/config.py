@@ -197,7 +197,7 @@ def load(args: Sequence[str]) -> cfg.ConfigOpts:
     :raises ConfigurationError: something of it cannot be used
     """
     # Imported here, for what reads reports needs no bus.
-    from profiler_bridge import storage
+    from profiler_bridge import forward, storage
     from profiler_bridge.bus.management import Management
     from profiler_bridge.bus.rabbit_options import check_options
     from profiler_bridge.bus.transport import get_buses, get_transport
@@ -205,6 +205,7 @@ def load(args: Sequence[str]) -> cfg.ConfigOpts:
     conf = prepare(args, *modules())
     verify(conf)
     storage.get_storages(conf)
+    forward.targets(conf)
     read(conf)  # the options of plugins
     for bus in get_buses(conf):
         transport = get_transport(conf, bus)
@@ -282,7 +283,7 @@ def set_up_logging(conf: cfg.ConfigOpts) -> None:
 def modules() -> list[HasOptions]:
     """The modules whose options the daemon reads."""
     # Imported here, for what reads reports needs no bus.
-    from profiler_bridge import masking, storage
+    from profiler_bridge import forward, masking, storage
     from profiler_bridge.bus import management, reader, transport
     from profiler_bridge.daemon import service, set_aside
 
@@ -294,6 +295,7 @@ def modules() -> list[HasOptions]:
         set_aside,
         masking,
         management,
+        forward,
     ]
 
 

@@ -16,7 +16,7 @@ from profiler_bridge.query import TraceQuery
 from profiler_bridge.storage.pages import operations
 from profiler_bridge.storage.plugin import Piece
 from profiler_bridge.storage.traces import Storage, split_into_pieces
-from profiler_bridge.summary import PartialSummary, end
+from profiler_bridge.summary import PartialSummary, TraceSummary, end
 
 # Traces of a page, and how much of them is in memory before it is written.
 _PAGE = 100
@@ -68,7 +68,8 @@ class Transfer:
         :returns: stops at moments at which progress can be shown
         """
         self._source = str(source)
-        for page in _pages(source, query):
+        for summaries in pages(source, query):
+            page = [summary.base_id for summary in summaries]
             theirs = source.plugin.partials(page)
             ours = self._target.plugin.partials(page)
             # As cheap as can be, for after a cut this is most of them.
@@ -283,12 +284,17 @@ def _is_chosen(query: TraceQuery, portion: Portion) -> bool:
     )
 
 
-def _pages(source: Storage, query: TraceQuery) -> Iterator[list[str]]:
-    """The base_ids of all traces that a query chooses."""
+def pages(
+    source: Storage, query: TraceQuery
+) -> Iterator[Sequence[TraceSummary]]:
+    """All traces that a query chooses; its limit has no meaning.
+
+    :returns: some at a time, never none; a few may come twice
+    """
     query = dataclasses.replace(query, limit=_PAGE)
     page = source.list_traces(query)
     while page:
-        yield [summary.base_id for summary in page]
+        yield page
         last = page[-1]
         try:
             page = source.list_traces(

@@ -25,6 +25,7 @@ import prometheus_client
 from prometheus_client import core, multiprocess, values
 
 from profiler_bridge.exceptions import Reason
+from profiler_bridge.forward.outcomes import Drop, Outcome
 from profiler_bridge.retry import FIRST_PAUSE, pauses
 
 # Names prometheus_client's folder, in every process of the daemon.
@@ -45,6 +46,8 @@ values.ValueClass = values.MultiProcessValue(  # type: ignore[no-untyped-call]
 BY_ROUTE = ("bus", "storage")
 #: The labels of what happens at a storage, whichever bus it is for.
 BY_STORAGE = ("storage",)
+#: The label of what is sent to others: their name.
+BY_TARGET = ("target",)
 
 
 def _counter(
@@ -110,6 +113,32 @@ PURGED = _counter(
     "Traces deleted because retention was over.",
     BY_STORAGE,
 )
+FORWARD_SPANS_SENT = _counter(
+    "forward_spans_sent",
+    "Spans that a target has taken.",
+    BY_TARGET,
+)
+FORWARD_SPANS_REJECTED = _counter(
+    "forward_spans_rejected",
+    "Spans that a target has rejected, of requests that it has taken.",
+    BY_TARGET,
+)
+FORWARD_SPANS_DROPPED = _counter(
+    "forward_spans_dropped",
+    "Spans that are not sent again, because a target refused the request.",
+    (*BY_TARGET, "reason"),
+)
+FORWARD_REQUESTS = _counter(
+    "forward_requests",
+    "Requests to a target by what became of them; busy and unreachable are"
+    " tried again.",
+    (*BY_TARGET, "outcome"),
+)
+FORWARD_FAILURES = _counter(
+    "forward_failures",
+    "Requests to a target that have to be tried again.",
+    BY_TARGET,
+)
 BATCH = _histogram(
     "batch_notifications",
     "Notifications that were stored at once.",
@@ -161,6 +190,12 @@ SET_ASIDE_WAITING = _gauge(
     "Messages that wait, not acknowledged, for the set-aside file.",
     BY_STORAGE,
     "livesum",
+)
+FORWARD_WAITING = _gauge(
+    "forward_waiting",
+    "1 while a target is waited for, 0 otherwise.",
+    BY_TARGET,
+    "livemax",
 )
 WRITING = _gauge(
     "write_in_progress_seconds",
@@ -320,3 +355,51 @@ class Metrics:
         """
         self._connected.set(connected)
         self._writing.set(writing)
+
+
+class ForwardMetrics:
+    """What a target's :class:`~profiler_bridge.forward.target.Report` counts.
+
+    :param target: its name
+    :param process: names the process; the one that starts in its place has
+        the same name
+    """
+
+    def __init__(self, target: str, process: str) -> None:
+        global _process
+        _process = process
+        self._sent = FORWARD_SPANS_SENT.labels(target)
+        self._rejected = FORWARD_SPANS_REJECTED.labels(target)
+        self._dropped = {
+            reason: FORWARD_SPANS_DROPPED.labels(target, reason.value)
+            for reason in Drop
+        }
+        self._requests = {
+            outcome: FORWARD_REQUESTS.labels(target, outcome.value)
+            for outcome in Outcome
+        }
+        self._failures = FORWARD_FAILURES.labels(target)
+        self._waiting = FORWARD_WAITING.labels(target)
+        self._waiting.set(0)
+
+    def count_sent(self, spans: int) -> None:
+        """Count spans that were taken."""
+        self._sent.inc(spans)
+
+    def count_rejected(self, spans: int) -> None:
+        """Count spans that were not, of a request that was."""
+        self._rejected.inc(spans)
+
+    def count_dropped(self, reason: Drop, spans: int) -> None:
+        """Count spans that are not sent again."""
+        self._dropped[reason].inc(spans)
+
+    def count_request(self, outcome: Outcome) -> None:
+        """Count a request, and a failure if it is to be tried again."""
+        self._requests[outcome].inc()
+        if outcome in (Outcome.BUSY, Outcome.UNREACHABLE):
+            self._failures.inc()
+
+    def report_waiting(self, waiting: bool) -> None:
+        """Report whether the target is waited for."""
+        self._waiting.set(waiting)

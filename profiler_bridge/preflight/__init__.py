@@ -26,6 +26,7 @@ from profiler_bridge.preflight.findings import (
     exit_code,
     finding,
 )
+from profiler_bridge.preflight.forward import check_forward
 from profiler_bridge.preflight.set_aside import check_set_aside
 from profiler_bridge.preflight.storage import check_storage
 from profiler_bridge.storage.traces import Storage
@@ -72,6 +73,7 @@ def check(
                 and not storage.plugin.expires,
             )
     yield check_set_aside(conf)
+    yield from check_forward(conf)
 
 
 def _storages(

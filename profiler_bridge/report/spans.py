@@ -73,6 +73,8 @@ def text(value: object) -> str:
             value = json.dumps(value)
         except RecursionError:
             value = "(nested too deeply)"
+    if value.isascii():
+        return value  # most are
     return value.encode("utf-8", "backslashreplace").decode()
 
 
@@ -198,7 +200,9 @@ def ended(span: Span, finished: int) -> int:
     return max(stop, span.started)
 
 
-def attributes(span: Span, late: Set[str]) -> dict[str, _Value]:
+def attributes(
+    span: Span, late: Set[str], did: str | None = None
+) -> dict[str, _Value]:
     """All that osprofiler says of a span, under OpenTelemetry's names.
 
     What OpenTelemetry has no name for begins with ``osprofiler.``; what is
@@ -208,11 +212,14 @@ def attributes(span: Span, late: Set[str]) -> dict[str, _Value]:
     infos as JSON instead.
 
     :param late: the spans that are, by trace_id
+    :param did: the span's :func:`label`, where it is known already
     """
     ends = [end for end in (span.start, span.stop) if end is not None]
+    first = ends[0]
+    exception = span.exception
     values: dict[str, _Value] = {}
     room = 2 * sum(len(end.text) for end in ends) - _BESIDE_ATTRIBUTES
-    room -= _size("osprofiler.name", span.name)
+    room -= _size("osprofiler.name", first.name)
     for name, value in _named(ends):
         values[name] = value
         room -= _size(name, value)
@@ -222,20 +229,21 @@ def attributes(span: Span, late: Set[str]) -> dict[str, _Value]:
                 for end in ends
             }
             break
-    if span.name != label(span):
-        values["osprofiler.name"] = text(span.name)
-    values["osprofiler.trace_id"] = span.trace_id
-    values["osprofiler.parent_id"] = span.parent_id
-    if span.exception is not None:
-        values["error.type"] = text(span.exception)
+    if first.name != (label(span) if did is None else did):
+        values["osprofiler.name"] = text(first.name)
+    values["osprofiler.trace_id"] = first.trace_id
+    values["osprofiler.parent_id"] = first.parent_id
+    if exception is not None:
+        values["error.type"] = text(exception)
     if span.stop is None:
         values["profiler_bridge.unfinished"] = True
     if span.start is None:
         values["profiler_bridge.headless"] = True
-    if span.trace_id in late:
+    if first.trace_id in late:
         values["profiler_bridge.late"] = True
-    if span.duration is not None and span.duration < 0:
-        values["profiler_bridge.duration_us"] = span.duration
+    duration = span.duration
+    if duration is not None and duration < 0:
+        values["profiler_bridge.duration_us"] = duration
     return values
 
 
@@ -252,24 +260,24 @@ def _named(ends: Iterable[Notification]) -> Iterator[tuple[str, _Value]]:
                 if (section, key) == ("db", "params"):
                     yield from _parameters(value)
                 elif value is not None and value != "":
-                    name = _CONVENTIONS.get(
-                        (section, key), f"osprofiler.{section}.{key}"
-                    )
-                    yield text(name), _value(value)
+                    name = _CONVENTIONS.get((section, key))
+                    if name is None:
+                        name = text(f"osprofiler.{section}.{key}")
+                    yield name, _value(value)
 
 
 def _size(name: str, value: _Value) -> int:
     """About how many bytes an attribute takes in OTLP, at most."""
+    size = len(value) if isinstance(value, str) else 8
+    if name.isascii() and name.isprintable():
+        return size + len(name) + _AROUND_ATTRIBUTE
     # A character beyond ASCII is up to 12 bytes of JSON, a control 6.
-    plain = name.isascii() and name.isprintable()
-    return (
-        len(name) * (1 if plain else 12)
-        + (len(value) if isinstance(value, str) else 8)
-        + _AROUND_ATTRIBUTE
-    )
+    return size + 12 * len(name) + _AROUND_ATTRIBUTE
 
 
 def _value(value: object) -> _Value:
+    if isinstance(value, str):
+        return text(value)
     if isinstance(value, int) and abs(value) <= _MAX_INTEGER:
         return value
     return text(value)
@@ -321,19 +329,21 @@ def identified(trace: Trace) -> Iterator[Identified]:
     }
     known = dict.fromkeys(span.trace_id for span in trace.spans)
     missing = dict.fromkeys(
-        span.parent_id
+        parent_id
         for span in trace.spans
-        if span.parent_id not in known and span.parent_id != trace.base_id
+        if (parent_id := span.parent_id) not in known
+        and parent_id != trace.base_id
     )
     ids = _short_ids([*known, *missing])
     for span in trace.spans:
-        parent = parents.get(span.trace_id)
-        has_parent = parent is not None or span.parent_id in missing
+        first = span.first
+        parent = parents.get(first.trace_id)
+        has_parent = parent is not None or first.parent_id in missing
         yield Identified(
             span,
             parent,
-            ids[span.trace_id],
-            ids[span.parent_id] if has_parent else None,
+            ids[first.trace_id],
+            ids[first.parent_id] if has_parent else None,
         )
 
 

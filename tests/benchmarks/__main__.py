@@ -23,6 +23,7 @@ from tests import servers
 from tests.benchmarks import (
     building,
     finding,
+    forwarding,
     ingest,
     memory,
     notifier,
@@ -43,6 +44,7 @@ TOPICS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "memory": memory.run,
     "visibility": visibility.run,
     "notifier": notifier.run,
+    "forwarding": forwarding.run,
     "reading": reading.run,
     "finding": finding.run,
     "building": building.run,

@@ -22,7 +22,7 @@ from profiler_bridge.daemon.set_aside import SetAside, SetAsideMessage
 from profiler_bridge.exceptions import Reason
 from profiler_bridge.preflight import Finding, Result, check, exit_code
 from profiler_bridge.storage import get_storage
-from tests import bus, servers
+from tests import bus, otlp_server, servers
 from tests.daemon import Daemon, script, wait_for
 from tests.functional.test_queue import user_with
 
@@ -689,3 +689,31 @@ def test_a_bridge_and_a_second_reader(
     code, findings = manage(configured)
     assert [row["Result"] for row in findings] == ["failure"]
     assert code == 2
+
+
+# Forwarding
+
+
+def test_others_that_get_traces(configure: Configure) -> None:
+    with otlp_server.collector() as serving:
+        path = serving.url.replace("://", f"://u:{SECRET}@")
+        found = run_check(configure(forward={"endpoint": path}))
+        ((result, detail),) = found["forward"]
+        assert (result, detail.endswith(": it takes traces")) == (OK, True)
+        assert serving.requests[0].spans == 0
+        serving.acts.append(otlp_server.Reply(401))
+        ((result, detail),) = run_check(configure(forward={"endpoint": path}))[
+            "forward"
+        ]
+        assert result == WARNING
+        assert "it answers 401" in detail
+    ((result, detail),) = run_check(configure(forward={"endpoint": path}))[
+        "forward"
+    ]
+    assert result == WARNING
+    assert "Connection refused" in detail
+    wrong = configure(forward={"endpoint": f"http://u:{SECRET}@collector"})
+    ((result, detail),) = run_check(wrong)["forward"]
+    assert result == FAILURE
+    assert "otlp+http://" in detail
+    assert "forward" not in run_check(configure())

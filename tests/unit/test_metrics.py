@@ -20,8 +20,10 @@ import pytest
 
 from profiler_bridge.daemon import endpoint, metrics, request_metrics
 from profiler_bridge.daemon.liveness import READ, START, STORE, Liveness
-from profiler_bridge.daemon.metrics import Metrics
+from profiler_bridge.daemon.metrics import ForwardMetrics, Metrics
 from profiler_bridge.exceptions import Reason
+from profiler_bridge.forward.outcomes import Drop, Outcome
+from profiler_bridge.forward.target import Report
 from tests import servers
 
 ROOT = Path(__file__).parents[2]
@@ -165,6 +167,31 @@ def test_what_a_dead_worker_was_goes(folder: Path, served: str) -> None:
         "redis: 0 of 1 workers are connected to rabbit\n",
     )
     assert "storage_retries_total" in get(f"{served}/metrics")[1]
+
+
+def test_what_is_sent_to_others_is_counted(folder: Path, served: str) -> None:
+    def work() -> None:
+        report: Report = ForwardMetrics("tempo", "forward")
+        report.report_waiting(True)
+        for outcome in Outcome:
+            report.count_request(outcome)
+        report.count_sent(7)
+        report.count_rejected(2)
+        report.count_dropped(Drop.TOO_LARGE, 3)
+        report.report_waiting(False)
+
+    for _ in range(2):
+        in_a_worker(work)
+    _, text = get(f"{served}/metrics")
+    for line in (
+        'spans_sent_total{target="tempo"} 14.0',
+        'spans_rejected_total{target="tempo"} 4.0',
+        'spans_dropped_total{reason="too-large",target="tempo"} 6.0',
+        'requests_total{outcome="partial",target="tempo"} 2.0',
+        'failures_total{target="tempo"} 4.0',
+        'waiting{target="tempo"} 0.0',
+    ):
+        assert f"profiler_bridge_forward_{line}\n" in text
 
 
 def test_what_waits_for_the_set_aside_file_is_named(served: str) -> None:

@@ -36,8 +36,11 @@ ROOMS = [
     "summary",
     "settled",
     "query",
+    "rules",
+    "settled",
     "report",
     "storage",
+    "forward",
     "bus",
     "sender",
     "daemon",
@@ -130,7 +133,7 @@ def own_sections(text: str) -> list[str]:
     return [
         section.strip()
         for section in sections
-        if section.startswith(("bridge]", "osprofiler]"))
+        if section.startswith(("bridge]", "forward]", "osprofiler]"))
     ]
 
 
