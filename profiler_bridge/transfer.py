@@ -263,9 +263,9 @@ def archive(
 
     :returns: stops at moments at which progress can be shown
     """
-    for page in _pages(source, query):
-        for base_id in page:
-            target.add(source.notifications(base_id))
+    for page in pages(source, query):
+        for summary in page:
+            target.add(source.notifications(summary.base_id))
             yield
     target.finish()
 

@@ -44,6 +44,8 @@ values.ValueClass = values.MultiProcessValue(  # type: ignore[no-untyped-call]
 
 #: The labels of what is read from a bus for a storage.
 BY_ROUTE = ("bus", "storage")
+#: The labels of what settled traces set off.
+BY_CONSUMER = ("consumer",)
 #: The labels of what happens at a storage, whichever bus it is for.
 BY_STORAGE = ("storage",)
 #: The label of what is sent to others: their name.
@@ -201,6 +203,25 @@ WRITING = _gauge(
     "write_in_progress_seconds",
     "For how long the longest write that goes on has been going on.",
     BY_STORAGE,
+    "livemax",
+)
+
+
+SETTLED = _counter(
+    "settled_traces",
+    "Traces that a consumer of settled ones was given.",
+    BY_CONSUMER,
+)
+SETTLED_LOST = _counter(
+    "settled_traces_lost",
+    "Traces that a consumer did not take in all the time that they were held"
+    " for it.",
+    BY_CONSUMER,
+)
+SETTLED_LAG = _gauge(
+    "settled_lag_seconds",
+    "For how long what settled has waited for its consumer.",
+    BY_CONSUMER,
     "livemax",
 )
 
@@ -366,8 +387,7 @@ class ForwardMetrics:
     """
 
     def __init__(self, target: str, process: str) -> None:
-        global _process
-        _process = process
+        name_process(process)
         self._sent = FORWARD_SPANS_SENT.labels(target)
         self._rejected = FORWARD_SPANS_REJECTED.labels(target)
         self._dropped = {
@@ -403,3 +423,31 @@ class ForwardMetrics:
     def report_waiting(self, waiting: bool) -> None:
         """Report whether the target is waited for."""
         self._waiting.set(waiting)
+
+
+class SettlingMetrics:
+    """What one process counts that gives a consumer settled traces.
+
+    :param consumer: its name
+    :param process: names the process; the one that starts in its place has
+        the same name
+    """
+
+    def __init__(self, consumer: str, process: str) -> None:
+        name_process(process)
+        self._settled = SETTLED.labels(consumer)
+        self._lost = SETTLED_LOST.labels(consumer)
+        self._lag = SETTLED_LAG.labels(consumer)
+
+    def report(self, taken: int, lag: float) -> None:
+        """Report how far it is.
+
+        :param taken: how many traces the consumer took since the last report
+        :param lag: how many seconds what settled has waited for it
+        """
+        self._settled.inc(taken)
+        self._lag.set(lag)
+
+    def count_lost(self, traces: int) -> None:
+        """Count traces that it did not take in time."""
+        self._lost.inc(traces)

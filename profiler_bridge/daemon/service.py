@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from oslo_config import cfg
 from oslo_log import log as logging
 
-from profiler_bridge import exceptions
+from profiler_bridge import exceptions, forward
 from profiler_bridge import storage as storages
 from profiler_bridge.bus.transport import (
     get_buses,
@@ -21,11 +21,13 @@ from profiler_bridge.bus.transport import (
     get_transport,
     transport_urls,
 )
+from profiler_bridge.daemon import consumers, settling
 from profiler_bridge.daemon.liveness import Liveness
 from profiler_bridge.daemon.manager import ServiceManager
 from profiler_bridge.daemon.purger import Purger
 from profiler_bridge.daemon.routes import get_routes
 from profiler_bridge.daemon.set_aside import SetAside
+from profiler_bridge.daemon.settling import Settling
 from profiler_bridge.daemon.worker import Worker, log_losses, process_name
 from profiler_bridge.storage.traces import Storage
 
@@ -40,11 +42,12 @@ OPTS: Sequence[cfg.Opt] = [
     cfg.IntOpt(
         "workers",
         default=1,
-        min=1,
+        min=0,
         help="Number of worker processes for each bus and each storage: with"
         " 2, three buses and one storage there are 6. Those of a bus and a"
         " storage share a queue; more of them store more per second. Bridges"
-        " on several hosts share it too.",
+        " on several hosts share it too. With 0 this one reads no bus, and"
+        " only sees to settled traces, and to retention.",
     ),
     cfg.PortOpt(
         "metrics_port",
@@ -141,6 +144,18 @@ def _prepare(storage: Storage) -> None:
         LOG.warning("Starting without the storage: %s", problem)
 
 
+def _get_consumers(conf: cfg.ConfigOpts) -> list[str]:
+    """The names of what settled traces set off.
+
+    :raises ConfigurationError: it is not configured as it has to be
+    """
+    storage = settling.get_storage(conf)
+    names = consumers.get_names(conf, storage)
+    if names:
+        settling.waiting(conf)
+    return names
+
+
 class _Processes:
     """The daemon's processes.
 
@@ -183,6 +198,12 @@ class _Processes:
             storage.plugin.expires for storage in storages.get_storages(conf)
         ):
             self._manager.add(self._start(Purger, self._has_metrics))
+        self._consumers = _get_consumers(conf)
+        if conf[settling.GROUP].here:
+            for number in range(len(self._consumers)):
+                self._manager.add(
+                    self._start(Settling, number, self._has_metrics)
+                )
         if endpoint is not None:
             from profiler_bridge.daemon.endpoint import MetricsServer
 
@@ -239,6 +260,7 @@ class _Processes:
             conf = self._load()
             self._keep_storages(conf)
             self._keep_buses(conf)
+            self._keep_consumers(conf)
             SetAside.from_conf(conf).prepare()
             self._use(conf)
         except Exception as error:  # noqa: BLE001 - the daemon goes on
@@ -266,6 +288,19 @@ class _Processes:
             storages.set_connection_strings(
                 conf, storages.connection_strings(self._conf)
             )
+
+    def _keep_consumers(self, conf: cfg.ConfigOpts) -> None:
+        """Have new options go on with what settled traces set off."""
+        if _get_consumers(conf) != self._consumers:
+            LOG.error(
+                "Going on with what settled traces set off before; restart"
+                " profiler-bridge for the rest"
+            )
+            for group, option in (
+                (forward.GROUP, "endpoint"),
+                (GROUP, "request_metrics"),
+            ):
+                conf.set_override(option, self._conf[group][option], group)
 
     def _keep_buses(self, conf: cfg.ConfigOpts) -> None:
         """Have new options go on with as many buses as there are."""

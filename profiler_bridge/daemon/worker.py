@@ -32,11 +32,13 @@ from profiler_bridge.bus.transport import (
     get_targets,
     get_transport,
 )
+from profiler_bridge.daemon import consumers, settling
 from profiler_bridge.daemon.collector import Collector
 from profiler_bridge.daemon.liveness import READ, STORE, Liveness
 from profiler_bridge.daemon.routes import get_routes
 from profiler_bridge.daemon.set_aside import SetAside
 from profiler_bridge.masking import Masker
+from profiler_bridge.storage.slots import Arrivals
 from profiler_bridge.storage.traces import Storage
 
 if TYPE_CHECKING:
@@ -169,6 +171,9 @@ class Worker(cotyledon.Service):
         bus, storage, pool = get_routes(conf)[number]
         if len(get_buses(conf)) > 1:
             _name_in_log(bus)
+        sets_off = settling.get_storage(conf)
+        if str(storage) == str(sets_off) and consumers.is_any(conf, storage):
+            storage.arrivals = Arrivals()
         metrics = None
         if has_metrics:
             from profiler_bridge.daemon.metrics import Metrics

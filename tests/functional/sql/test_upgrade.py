@@ -246,7 +246,7 @@ def test_rights_by_table(mariadb: servers.MariaDB, mariadb_url: str) -> None:
             f"GRANT SELECT, INSERT ON {database}.{table} TO {user}"
         )
     storage = get_storage(mariadb_url)
-    for table in ("bridge_marks", "bridge_names"):
+    for table in ("bridge_leases", "bridge_marks", "bridge_names"):
         for fails in (storage.check, storage.prepare, storage.check):
             with pytest.raises(
                 exceptions.StorageMisconfigured,

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""The processes that see to settled traces: one for each consumer."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import cotyledon
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from profiler_bridge import exceptions, forward
+from profiler_bridge import storage as storages
+from profiler_bridge.daemon import consumers
+from profiler_bridge.daemon.settler import Interrupted, Settler, Waiting, tasks
+from profiler_bridge.retry import pauses
+from profiler_bridge.storage import slots
+from profiler_bridge.storage.plugin import StoragePlugin
+from profiler_bridge.storage.retention import Duration
+from profiler_bridge.storage.slots import SLOT
+from profiler_bridge.storage.traces import Storage
+
+if TYPE_CHECKING:
+    # Imported where metrics are on.
+    from profiler_bridge.daemon.metrics import SettlingMetrics
+
+LOG = logging.getLogger(__name__)
+
+GROUP = "settled"
+OPTS: Sequence[cfg.Opt] = [
+    cfg.BoolOpt(
+        "here",
+        default=True,
+        help="Whether this daemon sees to settled traces: forwards them,"
+        " counts them, has Redis keep them. If several hosts' daemons do, they"
+        " share the work. Where no daemon does, nobody does.",
+    ),
+    cfg.IntOpt(
+        "storage",
+        default=1,
+        min=1,
+        help="Which storage's traces these are: 1 is the first"
+        " connection_string. The same on all hosts.",
+    ),
+    cfg.Opt(
+        "settle_after",
+        type=Duration(),
+        default=10,
+        help="A trace has settled when nothing of it came for so long, and"
+        " each of its spans has its end. In seconds, or like 90s or 5m.",
+    ),
+    cfg.Opt(
+        "settle_at_most",
+        type=Duration(),
+        default=900,
+        help="So long after the last that came an end is waited for no"
+        " longer: then a trace has settled as it is.",
+    ),
+]
+# Seconds between two looks.
+_TURN = 1.0
+# Seconds in which what is in hand may be finished when the daemon ends; less
+# than its master process waits.
+_LAST_TURN = 8.0
+# A purge may wait for traces that came so long before it was their turn; in
+# microseconds.
+_ON_THE_WAY = 3600 * 1_000_000
+
+
+def waiting(conf: cfg.ConfigOpts) -> Waiting:
+    """How long what is waited for.
+
+    :raises ConfigurationError: a trace would be given up before it is settled
+    """
+    options = conf[GROUP]
+    quiet = options.settle_after * 1_000_000
+    at_most = options.settle_at_most * 1_000_000
+    if at_most < quiet:
+        raise exceptions.ConfigurationError(
+            f"settle_at_most in [{GROUP}] is less than settle_after"
+        )
+    hold = conf[forward.GROUP].hold * 1_000_000
+    return Waiting(quiet, at_most, max(hold, 2 * at_most + 6 * SLOT))
+
+
+def get_storage(conf: cfg.ConfigOpts) -> Storage:
+    """The storage whose settled traces set something off.
+
+    :raises ConfigurationError: there are not so many
+    """
+    configured = storages.get_storages(conf)
+    number = conf[GROUP].storage
+    if number > len(configured):
+        raise exceptions.ConfigurationError(
+            f"storage in [{GROUP}] is {number}, and there are"
+            f" {len(configured)} connection strings"
+        )
+    return configured[number - 1]
+
+
+def held(conf: cfg.ConfigOpts, plugin: StoragePlugin) -> int | None:
+    """Since when traces may not have been forwarded yet.
+
+    :returns: microseconds since 1970; None where nothing is forwarded
+    """
+    names = consumers.get_targets(conf)
+    hold = conf[forward.GROUP].hold * 1_000_000
+    if not names or not hold:
+        return None
+    earliest = slots.now() - hold
+    first = slots.slot_of(earliest)
+    done = min(
+        slots.done_before(plugin, task, first)
+        for name in names
+        for task in tasks(name)
+    )
+    return max(done * SLOT - _ON_THE_WAY, earliest)
+
+
+class Settling(cotyledon.Service):
+    """The process that sees to settled traces for one consumer.
+
+    :param number: of the consumer, among :func:`consumers.get_consumers`
+    :param has_metrics: whether the daemon serves any
+    """
+
+    name = "settled"
+
+    def __init__(
+        self,
+        worker_id: Any,
+        conf: cfg.ConfigOpts,
+        number: int,
+        has_metrics: bool,
+    ) -> None:
+        super().__init__(worker_id)
+        self._stopping = threading.Event()
+        self._ended = threading.Event()
+        self._storage = get_storage(conf)
+        self._waiting = waiting(conf)
+        metrics: SettlingMetrics | None = None
+        name = consumers.get_names(conf, self._storage)[number]
+        if has_metrics:
+            from profiler_bridge.daemon.metrics import SettlingMetrics
+
+            metrics = SettlingMetrics(name, consumers.process_name(name))
+        self._metrics = metrics
+        self._consumer = consumers.get_consumer(
+            conf, self._storage, name, has_metrics=has_metrics
+        )
+
+    def run(self) -> None:
+        try:
+            # Of several hosts' processes one shall not do it all.
+            self._stopping.wait(random.uniform(0, _TURN))  # noqa: S311
+            self._run()
+        finally:
+            self._ended.set()
+
+    def _run(self) -> None:
+        failing = False
+        for pause in pauses(last=30.0):
+            if self._stopping.is_set():
+                return
+            try:
+                self._settle()
+            except Interrupted:
+                return
+            except exceptions.StorageError as error:
+                problem = str(error)
+                if failing:
+                    LOG.debug("Still: %s", problem)
+                else:
+                    LOG.warning(
+                        "Settled traces have to wait (%s): %s",
+                        self._consumer.name,
+                        problem,
+                    )
+            except Exception:
+                LOG.exception("What is set off by traces failed")
+            failing = True
+            self._storage.close()
+            self._stopping.wait(pause)
+
+    def _settle(self) -> None:
+        settler = Settler(
+            self._storage.plugin,
+            self._consumer,
+            self._waiting,
+            self._stopping,
+            self._lose,
+        )
+        taken = 0
+        while not self._stopping.is_set():
+            goes_on = settler.turn()
+            if self._metrics:
+                self._metrics.report(settler.taken - taken, settler.age())
+                taken = settler.taken
+            if not goes_on:
+                self._stopping.wait(_TURN)
+
+    def _lose(self, traces: int) -> None:
+        if not traces:
+            return
+        LOG.error(
+            "%d trace(s) may be lost to %s, which did not take them in time",
+            traces,
+            self._consumer.name,
+        )
+        if self._metrics:
+            self._metrics.count_lost(traces)
+
+    def terminate(self) -> None:
+        self._stopping.set()
+        self._ended.wait(_LAST_TURN)
+        self._storage.close()
