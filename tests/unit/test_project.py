@@ -35,6 +35,8 @@ ROOMS = [
     "late",
     "summary",
     "query",
+    "rules",
+    "settled",
     "report",
     "storage",
     "bus",
