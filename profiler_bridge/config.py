@@ -205,6 +205,7 @@ def load(args: Sequence[str]) -> cfg.ConfigOpts:
     conf = prepare(args, *modules())
     verify(conf)
     storage.get_storages(conf)
+    storage.get_retention(conf)
     read(conf)  # the options of plugins
     for bus in get_buses(conf):
         transport = get_transport(conf, bus)
@@ -294,4 +295,9 @@ def modules() -> list[HasOptions]:
 
 def list_opts() -> list[tuple[str, Sequence[cfg.Opt]]]:
     """For oslo-config-generator and oslo-config-validator."""
-    return [(module.GROUP, module.OPTS) for module in modules()]
+    from profiler_bridge.storage import retention
+
+    return [
+        *((module.GROUP, module.OPTS) for module in modules()),
+        *retention.list_opts(),
+    ]

@@ -164,7 +164,7 @@ class _Processes:
             on_new_worker=self._on_new_worker,
             on_dead_worker=self._on_dead_worker,
         )
-        if conf[storages.GROUP].retention and not all(
+        if storages.get_retention(conf).lengths and not all(
             storage.plugin.expires for storage in storages.get_storages(conf)
         ):
             self._manager.add(self._start(Purger, self._has_metrics))

@@ -51,6 +51,7 @@ def check(
             *config.modules(),
         )
         config.verify(conf)
+        retention = storages.get_retention(conf)
     except exceptions.ConfigurationError as error:
         yield finding("configuration", Result.FAILURE, error)
         return
@@ -68,8 +69,7 @@ def check(
         with contextlib.closing(storage):
             yield from check_storage(
                 storage,
-                purged=conf[storages.GROUP].retention
-                and not storage.plugin.expires,
+                purged=bool(retention.lengths) and not storage.plugin.expires,
             )
     yield check_set_aside(conf)
 

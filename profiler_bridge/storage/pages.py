@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from profiler_bridge import exceptions
-from profiler_bridge.notification import START, Notification
-from profiler_bridge.operation import operation
+from profiler_bridge.operation import operations
 from profiler_bridge.query import Sort, TraceQuery
 from profiler_bridge.storage.places import duration_place
 from profiler_bridge.storage.plugin import Position, StoragePlugin
@@ -125,14 +124,8 @@ class _Search:
     def _has_operations(self, summary: TraceSummary) -> bool:
         if not self._query.operations:
             return True
-        # Of each span the first notification: stops say less.
-        first: dict[str, Notification] = {}
-        for notification in self._plugin.notifications(summary.base_id):
-            if notification.phase == START:
-                first[notification.trace_id] = notification
-            else:
-                first.setdefault(notification.trace_id, notification)
-        return self._query.has_operations({*map(operation, first.values())})
+        notifications = self._plugin.notifications(summary.base_id)
+        return self._query.has_operations(operations(notifications))
 
 
 def _summary(plugin: StoragePlugin, marker: str) -> TraceSummary:
