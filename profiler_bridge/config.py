@@ -201,10 +201,12 @@ def load(args: Sequence[str]) -> cfg.ConfigOpts:
     from profiler_bridge.bus.management import Management
     from profiler_bridge.bus.rabbit_options import check_options
     from profiler_bridge.bus.transport import get_buses, get_transport
+    from profiler_bridge.storage import retention
 
     conf = prepare(args, *modules())
     verify(conf)
     storage.get_storages(conf)
+    retention.check_sections(conf)
     storage.get_retention(conf)
     read(conf)  # the options of plugins
     for bus in get_buses(conf):

@@ -8,7 +8,6 @@ import argparse
 import sys
 import time
 from dataclasses import replace
-from datetime import timedelta
 
 from profiler_bridge import exceptions
 from profiler_bridge import storage as storages
@@ -21,7 +20,7 @@ from profiler_bridge.cmd.set_aside import (
     SetAsideShow,
 )
 from profiler_bridge.storage import purging
-from profiler_bridge.storage.retention import Retention
+from profiler_bridge.storage.retention import Retention, check_sections, shown
 
 __all__ = [
     "main",
@@ -81,6 +80,7 @@ class Purge(BridgeCommand):
     def _retention(self, parsed_args: argparse.Namespace) -> Retention:
         older_than = parsed_args.older_than
         try:
+            check_sections(self.conf)
             retention = storages.get_retention(self.conf)
         except exceptions.ConfigurationError:
             if older_than is None or not parsed_args.ignore_rules:
@@ -104,9 +104,8 @@ class Purge(BridgeCommand):
         rows = [(rule.name, rule.keep) for rule in retention.rules]
         for name, keep in [*rows, (None, retention.plain)]:
             what = "no rule" if name is None else f"rule {name}"
-            lasts = timedelta(seconds=keep) if keep else "for ever"
             self.app.stdout.write(
-                f"  {what} ({lasts}): {purge.gone[name]} would go,"
+                f"  {what} ({shown(keep)}): {purge.gone[name]} would go,"
                 f" {purge.kept[name]} would stay\n"
             )
 

@@ -28,6 +28,7 @@ from profiler_bridge.preflight.findings import (
 )
 from profiler_bridge.preflight.set_aside import check_set_aside
 from profiler_bridge.preflight.storage import check_storage
+from profiler_bridge.storage.retention import check_sections
 from profiler_bridge.storage.traces import Storage
 
 __all__ = ["check", "exit_code", "Finding", "Result", "NAMESPACES"]
@@ -51,6 +52,7 @@ def check(
             *config.modules(),
         )
         config.verify(conf)
+        check_sections(conf)
         retention = storages.get_retention(conf)
     except exceptions.ConfigurationError as error:
         yield finding("configuration", Result.FAILURE, error)

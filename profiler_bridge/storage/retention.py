@@ -42,6 +42,17 @@ def seconds(text: str) -> int:
     return given
 
 
+def shown(given: int) -> str:
+    """Seconds as :func:`seconds` reads them, where 0 is for ever."""
+    if not given:
+        return "for ever"
+    unit = max(
+        (unit for unit in "smhd" if not given % SECONDS[unit]),
+        key=lambda unit: SECONDS[unit],
+    )
+    return f"{given // SECONDS[unit]}{unit}"
+
+
 class Duration(types.ConfigType):
     """What :func:`seconds` reads, as the type of an option."""
 
@@ -214,37 +225,36 @@ class Retention:
 
 
 def get_rules(conf: cfg.ConfigOpts) -> list[KeepRule]:
-    """The rules in a configuration's files, in the order of their names.
+    """The rules of a configuration, in the order of their names.
 
     :raises ConfigurationError: a section is not right
     """
     found = []
-    for section, names in sorted(_sections(conf).items()):
-        what = f"[{section}]"
-        known = {option.dest for option in RULE_OPTS}
-        if unknown := sorted(names - known):
-            raise exceptions.ConfigurationError(
-                f"{what} has no option {', '.join(unknown)}; there are"
-                f" {', '.join(sorted(known))}"
-            )
+    for section in sorted({*map(str.lower, conf.list_all_sections())}):
+        if not section.startswith(SECTION):
+            continue
         conf.register_opts(RULE_OPTS, section)
         match, keep = (
             value(conf, option.dest, section) for option in RULE_OPTS
         )
+        if not match and keep is None:
+            continue  # as the sample's own
         if not match or keep is None:
             raise exceptions.ConfigurationError(
-                f"{what} needs both match and keep"
+                f"[{section}] needs both match and keep"
             )
         found.append(KeepRule(section[len(SECTION) :], tuple(match), keep))
     return found
 
 
-def _sections(conf: cfg.ConfigOpts) -> dict[str, set[str]]:
-    """The sections of rules, and which options stand in them.
+def check_sections(conf: cfg.ConfigOpts) -> None:
+    """Look for what is no option in the files that a configuration is of.
 
-    oslo.config does not tell of options that nobody has registered.
+    oslo.config does not tell of it, and traces would not be kept.
+
+    :raises ConfigurationError: there is something
     """
-    found: dict[str, set[str]] = {}
+    known = sorted(option.dest for option in RULE_OPTS)
     paths = [
         *(conf.config_file or ()),
         *(
@@ -257,10 +267,14 @@ def _sections(conf: cfg.ConfigOpts) -> dict[str, set[str]]:
         sections: dict[str, dict[str, Any]] = {}
         cfg.ConfigParser(path, sections).parse()
         for section, options in sections.items():
-            # The sample's own has none.
-            if section.lower().startswith(SECTION) and options:
-                found.setdefault(section.lower(), set()).update(options)
-    return found
+            if not section.lower().startswith(SECTION):
+                continue
+            for name in options:
+                if name not in known:
+                    raise exceptions.ConfigurationError(
+                        f"[{section}] of {path} has no option {name}; there"
+                        f" are {' and '.join(known)}"
+                    )
 
 
 def value(conf: cfg.ConfigOpts, name: str, section: str) -> Any:

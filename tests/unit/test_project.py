@@ -130,7 +130,7 @@ def own_sections(text: str) -> list[str]:
     return [
         section.strip()
         for section in sections
-        if section.startswith(("bridge]", "osprofiler]"))
+        if section.startswith(("bridge]", "osprofiler]", "retention:"))
     ]
 
 

@@ -73,7 +73,7 @@ class Lifetime:
         """
         commands: list[Command] = []
         short: dict[str, int] = {}
-        longest = self.of_strings
+        longest = 0
         for base_id, seconds in lives.items():
             if seconds > self.of_strings:
                 longest = max(longest, seconds)
@@ -87,7 +87,7 @@ class Lifetime:
             short[layout.names_key(base_id)] = self.of_strings
         for key, seconds in shared.items():
             if seconds <= self.of_traces or seconds < longest:
-                short[key] = longest
+                short[key] = max(longest, self.of_strings)
         self._client.run(commands, confirmed=True)
         self._lengthen(short)
 
