@@ -184,7 +184,8 @@ class Purge:
             yield from self._walk(run, at, since)
             longer = ends[at]
             length.passed = max(ends[at], length.passed or ends[at])
-        self._is_over = True
+        # Who only counts leaves everything to whoever deletes it.
+        self._is_over = not count
 
     @staticmethod
     def _end(length: _Length, now: int, held: int | None) -> int:

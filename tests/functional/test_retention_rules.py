@@ -106,6 +106,11 @@ def present(storage: Storage) -> set[str]:
     return {summary.base_id for summary in storage.list_traces(query)}
 
 
+def indexed(storage: Storage) -> set[str]:
+    index = storage.plugin.index(ALL_TRACES, None, None, 1000)
+    return {position.base_id for position in index}
+
+
 @pytest.mark.parametrize("for_ever", [False, True])
 @pytest.mark.parametrize("seed", range(2))
 def test_purge_after_purge_the_right_ones_go(
@@ -136,17 +141,18 @@ def test_purge_after_purge_the_right_ones_go(
                 hours,
             )
         if traces and rng.random() < 0.5:
-            # More of one, with an error, now and then.
+            # More of one, with an error, now and then, or from before.
+            moment = now - rng.choice([0, rng.randrange(99 * HOUR)])
             base_id = rng.choice([*traces])
             finished, hours = traces[base_id]
             failed = rng.random() < 0.5
             more = span(
-                *(base_id, new_id(rng), base_id, now, 0),
+                *(base_id, new_id(rng), base_id, moment, 0),
                 error="x" if failed else None,
             )
-            storage.write(notifications(more))
+            over(counted).write(notifications(more))  # another writer
             traces[base_id] = (
-                max(finished, now),
+                max(finished, moment),
                 max(hours, HOURS["error"]) if failed else hours,
             )
         now += rng.randrange(1, 6 * HOUR)
@@ -162,9 +168,9 @@ def test_purge_after_purge_the_right_ones_go(
             or (held is not None and finished >= held)
         }
         assert present(storage) == traces.keys(), number
+        assert indexed(storage) == traces.keys(), number
     storage.purge_by(Purge(retention), now + 1000 * HOUR)
-    index = storage.plugin.index(ALL_TRACES, None, None, 1000)
-    assert {position.base_id for position in index} == {
+    assert indexed(storage) == {
         base_id for base_id, (_, hours) in traces.items() if hours == math.inf
     }
 
