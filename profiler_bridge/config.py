@@ -197,15 +197,19 @@ def load(args: Sequence[str]) -> cfg.ConfigOpts:
     :raises ConfigurationError: something of it cannot be used
     """
     # Imported here, for what reads reports needs no bus.
-    from profiler_bridge import forward, storage
+    from profiler_bridge import storage
     from profiler_bridge.bus.management import Management
     from profiler_bridge.bus.rabbit_options import check_options
     from profiler_bridge.bus.transport import get_buses, get_transport
+    from profiler_bridge.daemon import settling
+    from profiler_bridge.storage import retention
 
     conf = prepare(args, *modules())
     verify(conf)
     storage.get_storages(conf)
-    forward.targets(conf)
+    retention.check_sections(conf)
+    storage.get_retention(conf)
+    settling.check(conf)
     read(conf)  # the options of plugins
     for bus in get_buses(conf):
         transport = get_transport(conf, bus)
@@ -285,7 +289,7 @@ def modules() -> list[HasOptions]:
     # Imported here, for what reads reports needs no bus.
     from profiler_bridge import forward, masking, storage
     from profiler_bridge.bus import management, reader, transport
-    from profiler_bridge.daemon import service, set_aside
+    from profiler_bridge.daemon import service, set_aside, settling
 
     return [
         storage,
@@ -296,9 +300,15 @@ def modules() -> list[HasOptions]:
         masking,
         management,
         forward,
+        settling,
     ]
 
 
 def list_opts() -> list[tuple[str, Sequence[cfg.Opt]]]:
     """For oslo-config-generator and oslo-config-validator."""
-    return [(module.GROUP, module.OPTS) for module in modules()]
+    from profiler_bridge.storage import retention
+
+    return [
+        *((module.GROUP, module.OPTS) for module in modules()),
+        *retention.list_opts(),
+    ]

@@ -10,11 +10,11 @@ may be in them. Nothing here raises, and every text is bounded.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from profiler_bridge import path, statement
-from profiler_bridge.notification import Notification
+from profiler_bridge.notification import START, Notification
 from profiler_bridge.text import printable
 
 #: No operation is longer.
@@ -97,6 +97,21 @@ def operation(first: Notification) -> str:
             if did:
                 return _bounded(did)
     return _bounded(first.name)
+
+
+def operations(notifications: Iterable[Notification]) -> set[str]:
+    """What all the spans of a trace did.
+
+    :param notifications: all of the trace's, in any order
+    """
+    # Of each span the first: stops say less.
+    first: dict[str, Notification] = {}
+    for notification in notifications:
+        if notification.phase == START:
+            first[notification.trace_id] = notification
+        else:
+            first.setdefault(notification.trace_id, notification)
+    return {*map(operation, first.values())}
 
 
 def function_name(first: Notification) -> str:

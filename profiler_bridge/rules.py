@@ -37,7 +37,7 @@ _is_fraction = re.compile("([0-9]{1,18})/([0-9]{1,18})").fullmatch
 _is_uuid = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Rule:
     """Chooses traces. ``str()`` of it is what :func:`parse` was given."""
 
@@ -68,20 +68,9 @@ class Rule:
             :func:`profiler_bridge.operation.operation` has it; called once at
             most, and only if the rest of the rule leaves it undecided
         """
-        undecided = []
-        for conditions in self._alternatives:
-            if not all(
-                condition.of_summary(summary) != condition.negated
-                for condition in conditions
-                if condition.of_summary is not None
-            ):
-                continue
-            rest = [one for one in conditions if one.of_summary is None]
-            if not rest:
-                return True
-            undecided.append(rest)
-        if not undecided:
-            return False
+        decided = self.decide(summary)
+        if decided is not None:
+            return decided
         did = operations()
         return any(
             all(
@@ -89,8 +78,25 @@ class Rule:
                 != one.negated
                 for one in rest
             )
-            for rest in undecided
+            for rest in self._undecided(summary)
         )
+
+    def decide(self, summary: TraceSummary) -> bool | None:
+        """The same where the summary alone tells; None where it does not."""
+        undecided = self._undecided(summary)
+        return None if undecided and all(undecided) else bool(undecided)
+
+    def _undecided(self, summary: TraceSummary) -> list[list[_Condition]]:
+        """Of alternatives that may be true, what the summary does not tell."""
+        return [
+            [one for one in conditions if one.of_summary is None]
+            for conditions in self._alternatives
+            if all(
+                one.of_summary(summary) != one.negated
+                for one in conditions
+                if one.of_summary is not None
+            )
+        ]
 
 
 class _Condition(NamedTuple):

@@ -12,8 +12,8 @@ from profiler_bridge.archive import Archive, Damage, Portion
 from profiler_bridge.daemon.set_aside import SetAside, SetAsideMessage, body_of
 from profiler_bridge.exceptions import Reason
 from profiler_bridge.notification import Notification
+from profiler_bridge.operation import operations
 from profiler_bridge.query import TraceQuery
-from profiler_bridge.storage.pages import operations
 from profiler_bridge.storage.plugin import Piece
 from profiler_bridge.storage.traces import Storage, split_into_pieces
 from profiler_bridge.summary import PartialSummary, TraceSummary, end

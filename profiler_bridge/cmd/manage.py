@@ -7,8 +7,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 
 from profiler_bridge import exceptions
+from profiler_bridge import storage as storages
 from profiler_bridge.cmd import arguments
 from profiler_bridge.cmd.app import BridgeApp, BridgeCommand
 from profiler_bridge.cmd.set_aside import (
@@ -17,6 +19,8 @@ from profiler_bridge.cmd.set_aside import (
     SetAsideReplay,
     SetAsideShow,
 )
+from profiler_bridge.storage import purging
+from profiler_bridge.storage.retention import Retention, check_sections, shown
 
 __all__ = [
     "main",
@@ -37,31 +41,73 @@ class Purge(BridgeCommand):
             "--older-than",
             metavar="AGE",
             type=arguments.age,
-            required=True,
-            help="of traces of which the last that is known is older: 12h, 7d",
+            help="in place of retention, for traces that no rule matches: 12h,"
+            " 7d",
+        )
+        parser.add_argument(
+            "--ignore-rules",
+            action="store_true",
+            help="delete what is older, whatever the rules in the"
+            " configuration file keep",
         )
         parser.add_argument(
             "--dry-run",
             action="store_true",
-            help="say how many they are, and delete nothing",
+            help="say how many they are, by rule, and delete nothing",
         )
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
-        before = time.time_ns() // 1000 - parsed_args.older_than
+        retention = self._retention(parsed_args)
+        now = time.time_ns() // 1000
         failed = 0
         for storage in self.storages:
+            purge = purging.Purge(retention)
             try:
-                purged = storage.purge(before, parsed_args.dry_run)
+                purged = storage.purge_by(purge, now, parsed_args.dry_run)
             except exceptions.StorageError as error:
                 self.app.stderr.write(f"{error}\n")
                 failed = 1
-            else:
-                done = "would be" if parsed_args.dry_run else "were"
-                self.app.stdout.write(
-                    f"{purged} traces {done} deleted from {storage}\n"
-                )
+                continue
+            done = "would be" if parsed_args.dry_run else "were"
+            self.app.stdout.write(
+                f"{purged} traces {done} deleted from {storage}\n"
+            )
+            if parsed_args.dry_run and retention.rules:
+                self._write_counts(retention, purge)
         return failed
+
+    def _retention(self, parsed_args: argparse.Namespace) -> Retention:
+        older_than = parsed_args.older_than
+        try:
+            check_sections(self.conf)
+            retention = storages.get_retention(self.conf)
+        except exceptions.ConfigurationError:
+            if older_than is None or not parsed_args.ignore_rules:
+                raise
+            retention = Retention(0)
+        if older_than is not None:
+            retention = replace(retention, plain=older_than // 1_000_000)
+        if parsed_args.ignore_rules:
+            retention = replace(retention, rules=())
+        if not retention.lengths:
+            raise exceptions.ConfigurationError(
+                "everything is kept for ever: give --older-than, or set"
+                " retention in [osprofiler] of a configuration file"
+            )
+        return retention
+
+    def _write_counts(
+        self, retention: Retention, purge: purging.Purge
+    ) -> None:
+        """What there is of each rule, of traces that are old for some."""
+        rows = [(rule.name, rule.keep) for rule in retention.rules]
+        for name, keep in [*rows, (None, retention.plain)]:
+            what = "no rule" if name is None else f"rule {name}"
+            self.app.stdout.write(
+                f"  {what} ({shown(keep)}): {purge.gone[name]} would go,"
+                f" {purge.kept[name]} would stay\n"
+            )
 
 
 def main() -> int:

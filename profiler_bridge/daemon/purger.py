@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""Deletes what is older than the storages' retention."""
+"""Deletes what has been kept for as long as it is to be."""
 
 from __future__ import annotations
 
@@ -14,17 +14,23 @@ from oslo_log import log as logging
 
 from profiler_bridge import exceptions
 from profiler_bridge import storage as storages
+from profiler_bridge.daemon import settling
+from profiler_bridge.storage.purging import Pace, Purge
 from profiler_bridge.storage.traces import Storage
 
 LOG = logging.getLogger(__name__)
 
-# So often old traces are deleted, in seconds; more often where they are kept
+# So often old traces are deleted, in seconds; more often where some are kept
 # for less than ten times that.
 _PURGE_EVERY = 3600.0
+# For such a share of the time, so that storing is not slower by more.
+_SHARE = 0.1
+# Where that is too little to be done before the next purge is due.
+_LARGER_SHARE = 0.5
 
 
 class Purger(cotyledon.Service):
-    """The process that deletes what is older than ``retention``.
+    """The process that deletes what ``retention`` and its rules do not keep.
 
     There is one for all storages. Another host's may run at the same time,
     which does no harm; a random pause makes it unlikely that both begin at
@@ -39,27 +45,43 @@ class Purger(cotyledon.Service):
         self, worker_id: Any, conf: cfg.ConfigOpts, has_metrics: bool
     ) -> None:
         super().__init__(worker_id)
-        self._retention: int = conf[storages.GROUP].retention
-        self._storages = [
-            storage
+        self._conf = conf
+        self._forwarded = str(settling.get_storage(conf))
+        self._retention = storages.get_retention(conf)
+        self._purges = {
+            storage: Purge(self._retention)
             for storage in storages.get_storages(conf)
             if not storage.plugin.expires
-        ]
+        }
+        self._share = _SHARE
         self._has_metrics = has_metrics
         self._failing: set[Storage] = set()
 
     def run(self) -> None:
-        pause = min(_PURGE_EVERY, max(1.0, self._retention / 10))
-        time.sleep(random.uniform(0, pause))  # noqa: S311 - no secret
-        while self._retention:
-            for storage in self._storages:
+        lengths = self._retention.lengths
+        if not lengths:
+            return
+        every = min(_PURGE_EVERY, max(1.0, lengths[0] / 10))
+        time.sleep(random.uniform(0, every))  # noqa: S311 - no secret
+        while True:
+            began = time.monotonic()
+            for storage in self._purges:
                 self._purge(storage)
-            time.sleep(pause)
+            taken = time.monotonic() - began
+            self._share = _SHARE if taken < every else _LARGER_SHARE
+            time.sleep(every)
 
     def _purge(self, storage: Storage) -> None:
-        before = time.time_ns() // 1000 - self._retention * 1_000_000
+        held = None
         try:
-            purged = storage.purge(before)
+            if str(storage) == self._forwarded:
+                held = settling.held(self._conf, storage.plugin)
+            purged = storage.purge_by(
+                self._purges[storage],
+                time.time_ns() // 1000,
+                held=held,
+                pace=Pace(self._share),
+            )
         except exceptions.StorageError as error:
             problem = str(error)
         except Exception as error:

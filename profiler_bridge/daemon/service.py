@@ -21,7 +21,7 @@ from profiler_bridge.bus.transport import (
     get_transport,
     transport_urls,
 )
-from profiler_bridge.daemon import consumers, settling
+from profiler_bridge.daemon import settling
 from profiler_bridge.daemon.liveness import Liveness
 from profiler_bridge.daemon.manager import ServiceManager
 from profiler_bridge.daemon.purger import Purger
@@ -144,18 +144,6 @@ def _prepare(storage: Storage) -> None:
         LOG.warning("Starting without the storage: %s", problem)
 
 
-def _get_consumers(conf: cfg.ConfigOpts) -> list[str]:
-    """The names of what settled traces set off.
-
-    :raises ConfigurationError: it is not configured as it has to be
-    """
-    storage = settling.get_storage(conf)
-    names = consumers.get_names(conf, storage)
-    if names:
-        settling.waiting(conf)
-    return names
-
-
 class _Processes:
     """The daemon's processes.
 
@@ -194,11 +182,11 @@ class _Processes:
             on_new_worker=self._on_new_worker,
             on_dead_worker=self._on_dead_worker,
         )
-        if conf[storages.GROUP].retention and not all(
+        if storages.get_retention(conf).lengths and not all(
             storage.plugin.expires for storage in storages.get_storages(conf)
         ):
             self._manager.add(self._start(Purger, self._has_metrics))
-        self._consumers = _get_consumers(conf)
+        self._consumers = settling.check(conf)
         if conf[settling.GROUP].here:
             for number in range(len(self._consumers)):
                 self._manager.add(
@@ -291,7 +279,7 @@ class _Processes:
 
     def _keep_consumers(self, conf: cfg.ConfigOpts) -> None:
         """Have new options go on with what settled traces set off."""
-        if _get_consumers(conf) != self._consumers:
+        if settling.check(conf) != self._consumers:
             LOG.error(
                 "Going on with what settled traces set off before; restart"
                 " profiler-bridge for the rest"

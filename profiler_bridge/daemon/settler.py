@@ -208,7 +208,8 @@ class Settler:
             if way is self._late:
                 self._lose(len({*base_ids} - self._noted))
             way.slots.finish()
-        except Interrupted:
+        except BaseException:
+            # Otherwise it is waited for until the lease runs out.
             with contextlib.suppress(exceptions.StorageError):
                 way.slots.give_back()
             raise

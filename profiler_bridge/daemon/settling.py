@@ -63,6 +63,8 @@ OPTS: Sequence[cfg.Opt] = [
 ]
 # Seconds between two looks.
 _TURN = 1.0
+# Seconds until a storage that failed is tried again.
+_LONGEST_PAUSE = 30.0
 # Seconds in which what is in hand may be finished when the daemon ends; less
 # than its master process waits.
 _LAST_TURN = 8.0
@@ -93,7 +95,7 @@ def get_storage(conf: cfg.ConfigOpts) -> Storage:
     :raises ConfigurationError: there are not so many
     """
     configured = storages.get_storages(conf)
-    number = conf[GROUP].storage
+    number: int = conf[GROUP].storage
     if number > len(configured):
         raise exceptions.ConfigurationError(
             f"storage in [{GROUP}] is {number}, and there are"
@@ -102,13 +104,24 @@ def get_storage(conf: cfg.ConfigOpts) -> Storage:
     return configured[number - 1]
 
 
+def check(conf: cfg.ConfigOpts) -> list[str]:
+    """Look at what settled traces set off, as it is configured.
+
+    :returns: the names of the consumers
+    :raises ConfigurationError: it cannot be used
+    """
+    names = consumers.get_names(conf, get_storage(conf))
+    waiting(conf)
+    return names
+
+
 def held(conf: cfg.ConfigOpts, plugin: StoragePlugin) -> int | None:
     """Since when traces may not have been forwarded yet.
 
     :returns: microseconds since 1970; None where nothing is forwarded
     """
     names = consumers.get_targets(conf)
-    hold = conf[forward.GROUP].hold * 1_000_000
+    hold: int = conf[forward.GROUP].hold * 1_000_000
     if not names or not hold:
         return None
     earliest = slots.now() - hold
@@ -162,29 +175,38 @@ class Settling(cotyledon.Service):
             self._ended.set()
 
     def _run(self) -> None:
-        failing = False
-        for pause in pauses(last=30.0):
-            if self._stopping.is_set():
+        is_failing = False
+        for pause in pauses(last=_LONGEST_PAUSE):
+            problem = self._try()
+            if problem is None:
                 return
-            try:
-                self._settle()
-            except Interrupted:
-                return
-            except exceptions.StorageError as error:
-                problem = str(error)
-                if failing:
-                    LOG.debug("Still: %s", problem)
-                else:
-                    LOG.warning(
-                        "Settled traces have to wait (%s): %s",
-                        self._consumer.name,
-                        problem,
-                    )
-            except Exception:
-                LOG.exception("What is set off by traces failed")
-            failing = True
+            if not is_failing:
+                is_failing = True
+                LOG.warning(
+                    "Settled traces wait for %s: %s",
+                    self._consumer.name,
+                    problem,
+                )
             self._storage.close()
-            self._stopping.wait(pause)
+            if self._stopping.wait(pause):
+                return
+
+    def _try(self) -> str | None:
+        """See to traces until the process is to end.
+
+        :returns: why that is not possible now; None at the end
+        """
+        try:
+            self._settle()
+        except Interrupted:
+            pass
+        except exceptions.StorageError as error:
+            return str(error)
+        except Exception as error:
+            # A bug must not have this process start over and over.
+            LOG.exception("What settled traces set off failed")
+            return f"{type(error).__name__}: {error}"
+        return None
 
     def _settle(self) -> None:
         settler = Settler(

@@ -29,6 +29,7 @@ from profiler_bridge.preflight.findings import (
 from profiler_bridge.preflight.forward import check_forward
 from profiler_bridge.preflight.set_aside import check_set_aside
 from profiler_bridge.preflight.storage import check_storage
+from profiler_bridge.storage.retention import check_sections
 from profiler_bridge.storage.traces import Storage
 
 __all__ = ["check", "exit_code", "Finding", "Result", "NAMESPACES"]
@@ -52,6 +53,8 @@ def check(
             *config.modules(),
         )
         config.verify(conf)
+        check_sections(conf)
+        retention = storages.get_retention(conf)
     except exceptions.ConfigurationError as error:
         yield finding("configuration", Result.FAILURE, error)
         return
@@ -69,8 +72,7 @@ def check(
         with contextlib.closing(storage):
             yield from check_storage(
                 storage,
-                purged=conf[storages.GROUP].retention
-                and not storage.plugin.expires,
+                purged=bool(retention.lengths) and not storage.plugin.expires,
             )
     yield check_set_aside(conf)
     yield from check_forward(conf)

@@ -13,6 +13,7 @@ from oslo_config import cfg
 
 from profiler_bridge import storage as storages
 from profiler_bridge.preflight.findings import Finding, Result, finding
+from profiler_bridge.storage.retention import SECTION
 from profiler_bridge.storage.traces import Storage
 
 #: Where the options stand that a configuration file may have, as entry points.
@@ -54,6 +55,8 @@ def check_configuration(
         sections: dict[str, dict[str, Any]] = {}
         cfg.ConfigParser(path, sections).parse()
         for section, options in sections.items():
+            if section.lower().startswith(SECTION):
+                continue  # what is unknown there is an error
             for name in options:
                 if (_normal(section), name) not in known:
                     unknown.append(f"{name} in [{section}] of {path}")

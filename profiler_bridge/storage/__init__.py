@@ -11,7 +11,12 @@ import stevedore
 from oslo_config import cfg
 
 from profiler_bridge import exceptions, url
-from profiler_bridge.storage.retention import RETENTION
+from profiler_bridge.storage.retention import (
+    RETENTION,
+    Retention,
+    get_rules,
+    value,
+)
 from profiler_bridge.storage.traces import Storage
 
 NAMESPACE = "profiler_bridge.storage"
@@ -79,7 +84,7 @@ def get_storage(
         options[option.dest] = option.default
         if conf is not None:
             conf.register_opt(option, GROUP)
-            options[option.dest] = _value(conf, option.dest)
+            options[option.dest] = value(conf, option.dest, GROUP)
     try:
         return Storage(plugin(connection_string, **options))
     except exceptions.BridgeError:
@@ -89,17 +94,6 @@ def get_storage(
         raise exceptions.ConfigurationError(
             f"the storage plugin for {url.scheme(connection_string or '')}://"
             f" does not take the connection string: {type(error).__name__}"
-        ) from None
-
-
-def _value(conf: cfg.ConfigOpts, name: str) -> Any:
-    try:
-        return conf[GROUP][name]
-    except (cfg.Error, ValueError) as error:
-        # Its own words begin with where the value stands.
-        words = str(error).partition(" is not valid: ")[2] or error
-        raise exceptions.ConfigurationError(
-            f"{name} in [{GROUP}]: {words}"
         ) from None
 
 
@@ -140,6 +134,15 @@ def get_storages(conf: cfg.ConfigOpts) -> list[Storage]:
                 f"{name} is given more than once as connection_string"
             )
     return storages
+
+
+def get_retention(conf: cfg.ConfigOpts) -> Retention:
+    """How long traces are kept, with the rules in the configuration's files.
+
+    :raises ConfigurationError: a rule or an option cannot be used
+    """
+    plain = value(conf, RETENTION.dest, GROUP)
+    return Retention(plain, get_rules(conf))
 
 
 def known_schemes() -> list[str]:

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from profiler_bridge import exceptions
-from profiler_bridge.notification import START, Notification
-from profiler_bridge.operation import operation
+from profiler_bridge.operation import operations
 from profiler_bridge.query import Sort, TraceQuery
 from profiler_bridge.storage.places import duration_place
 from profiler_bridge.storage.plugin import Position, StoragePlugin
@@ -127,18 +126,6 @@ class _Search:
             return True
         notifications = self._plugin.notifications(summary.base_id)
         return self._query.has_operations(operations(notifications))
-
-
-def operations(notifications: Iterable[Notification]) -> set[str]:
-    """What the spans of a trace did."""
-    # Of each span the first notification: stops say less.
-    first: dict[str, Notification] = {}
-    for notification in notifications:
-        if notification.phase == START:
-            first[notification.trace_id] = notification
-        else:
-            first.setdefault(notification.trace_id, notification)
-    return {*map(operation, first.values())}
 
 
 def _summary(plugin: StoragePlugin, marker: str) -> TraceSummary:

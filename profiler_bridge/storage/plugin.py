@@ -310,6 +310,16 @@ class StoragePlugin(abc.ABC):
         :param entries: of these traces, each that they can have
         """
 
+    def keep(self, lives: Mapping[str, int]) -> None:  # noqa: B027
+        """Have traces expire later, whole; not sooner than they would.
+
+        What is written to them later does not shorten it. For plugins that
+        let traces expire; to others nothing happens here.
+
+        :param lives: by base_id, for how many seconds from now at least;
+            unknown traces are left out
+        """
+
     @abc.abstractmethod
     def check(self) -> list[str]:
         """Find out whether reading and writing will work; write nothing.

@@ -63,6 +63,7 @@ from profiler_bridge.storage.plugin import (
     StoragePlugin,
 )
 from profiler_bridge.storage.portions import portions
+from profiler_bridge.storage.retention import Retention
 from profiler_bridge.storage.slots import Arrivals
 from profiler_bridge.summary import (
     ALL_TRACES,
@@ -307,30 +308,58 @@ class Storage:
         self._places.remember(right)
         return lost
 
-    def purge(self, before: int, dry_run: bool = False) -> int:
+    def purge(
+        self, before: int, dry_run: bool = False, held: int | None = None
+    ) -> int:
         """Delete traces whose last notification is older.
+
+        As :meth:`purge_by`, once, whatever rules there are.
+
+        :param before: microseconds since 1970
+        """
+        # As if they were kept for a second, a second later.
+        once = purging.Purge(Retention(1))
+        return self.purge_by(once, before + 1_000_000, dry_run, held)
+
+    def purge_by(
+        self,
+        purge: purging.Purge,
+        now: int,
+        dry_run: bool = False,
+        held: int | None = None,
+        pace: purging.Pace | None = None,
+    ) -> int:
+        """Delete traces that have been kept for as long as they are to be.
 
         Some at a time, so that nobody waits long for it. Several may do this
         at once. What is written meanwhile stays, and is found.
 
-        :param before: microseconds since 1970
-        :param dry_run: delete nothing; find out whether that is possible
+        :param purge: by which retention; and, if it is used again, what has
+            been looked at already
+        :param now: microseconds since 1970; ages count from then
+        :param dry_run: delete nothing; find out whether that is possible, and
+            how many traces there are of each rule
+        :param held: traces whose last notification is then or later stay,
+            microseconds since 1970
+        :param pace: rests between transactions
         :returns: how many traces went, or would go
         """
         # Before anything is gone: what came meanwhile will have to be inserted
         # anew, and a newer release may keep more of a trace.
         self.plugin.check()
         self.plugin.check_deletion()
+        pace = pace or purging.Pace()
         purged = 0
-        kept: set[str] = set()
-        for traces in purging.find_old(self.plugin, before, kept):
+        for traces in purge.find(self.plugin, now, held, count=dry_run):
             if not dry_run:
-                purging.delete_old(self.plugin, traces, self._delete)
+                purging.delete_old(self.plugin, traces, self._delete, pace)
             purged += sum(bool(trace.pieces) for trace in traces)
-        if not dry_run:
+            pace.rest()
+        oldest = purge.oldest(now, held)
+        if not dry_run and oldest is not None:
             # A week more than that, as names are added now and then only.
-            self.plugin.delete_names(week_of(before) - 1)
-            self.plugin.insert((), (), (), sorted(of_this_week(kept)))
+            self.plugin.delete_names(week_of(oldest) - 1)
+            self.plugin.insert((), (), (), sorted(of_this_week(purge.names())))
         return purged
 
     def _delete(

@@ -13,6 +13,7 @@ import pytest
 from profiler_bridge import exceptions
 from profiler_bridge.notification import format_timestamp
 from profiler_bridge.query import Sort, TraceQuery
+from profiler_bridge.rules import parse
 from profiler_bridge.storage import get_storage
 from profiler_bridge.storage.names import week_of
 from profiler_bridge.storage.plugin import (
@@ -23,6 +24,8 @@ from profiler_bridge.storage.plugin import (
     Piece,
     StoragePlugin,
 )
+from profiler_bridge.storage.purging import Purge
+from profiler_bridge.storage.retention import KeepRule, Retention
 from profiler_bridge.storage.traces import Storage
 from profiler_bridge.summary import (
     ALL_TRACES,
@@ -210,6 +213,35 @@ class Purging(StorageTests):
             write(purgeable, request(rng, STARTED + number * SECOND))
         assert purgeable.purge(STARTED + 3 * SECOND) == 3
         assert purgeable.purge(STARTED + 3 * SECOND) == 0
+
+    def test_purge_by_rules(self, purgeable: Storage) -> None:
+        """And what is held back stays, until it is not."""
+        rng = seeded(1)
+        traces = [
+            request(rng, STARTED + number * SECOND, error=error)
+            for number, error in enumerate((None, "DBDeadlock") * 3)
+        ]
+        for payloads in traces:
+            write(purgeable, payloads)
+        plain, failed = (
+            [payloads[0]["base_id"] for payloads in traces[which::2]]
+            for which in (0, 1)
+        )
+        rules = [KeepRule("errors", [parse("error")], 200)]
+        purge = Purge(Retention(100, rules))
+        held = STARTED + 2 * SECOND
+        now = STARTED + 110 * SECOND
+        assert purgeable.purge_by(purge, now, dry_run=True) == 3
+        assert (purge.gone, purge.kept) == ({None: 3}, {"errors": 3})
+        assert purgeable.purge_by(purge, now, held=held) == 1
+        assert listed(purgeable)[::-1] == sorted(
+            [*plain[1:], *failed],
+            key=[payloads[0]["base_id"] for payloads in traces].index,
+        )
+        assert purgeable.purge_by(purge, now) == 2
+        assert listed(purgeable)[::-1] == failed
+        assert purgeable.purge_by(purge, now + 100 * SECOND) == 3
+        assert purgeable.plugin.index(ALL_TRACES, None, None, 100) == []
 
     def test_purge_nothing_stored(self, purgeable: Storage) -> None:
         assert purgeable.purge(STARTED) == 0

@@ -141,6 +141,15 @@ WRONG: list[tuple[dict[str, str], str]] = [
         },
         "wait_replicas in [osprofiler]",
     ),
+    (
+        {"retention:a": "match = error\nkeep = 1d\nwhen = now"},
+        "[retention:a] of FOLDER/bridge.conf has no option when",
+    ),
+    (
+        {"retention:a": "match = error and slow\nkeep = 1d"},
+        "match in [retention:a]: 'slow' is no condition",
+    ),
+    ({"retention:a": "match = error"}, "[retention:a] needs both match"),
 ]
 
 

@@ -34,6 +34,7 @@ from profiler_bridge.testing.sample import (
     seeded,
     span,
 )
+from tests.daemon import wait_until
 
 MINUTE = 60 * SECOND
 WAITING = Waiting(10 * SECOND, 15 * MINUTE, 4 * 3600 * SECOND)
@@ -414,7 +415,7 @@ def test_several_at_once_give_each_span_once(
     lock = threading.Lock()
     expected: dict[str, int] = {}
     parts: list[tuple[int, list[Payload]]] = []
-    for seed in range(60):
+    for seed in range(30):
         begin = clock.moment + rng.randrange(100) * SECOND
         payloads = request(seeded(seed), begin, calls=1)
         expected |= ids(payloads)
@@ -426,7 +427,7 @@ def test_several_at_once_give_each_span_once(
         def take(
             self, traces: Sequence[Settled], wait: Callable[[float], None]
         ) -> None:
-            if rng.random() < 0.2:
+            if rng.random() < 0.1:
                 raise exceptions.StorageUnavailable("made up")
             wait(rng.random() / 50)
             with lock:
@@ -435,7 +436,26 @@ def test_several_at_once_give_each_span_once(
     end = threading.Event()
     errors: list[BaseException] = []
 
-    def work() -> None:
+    turns = [0, 0, 0]
+
+    def each_has_a_turn() -> None:
+        """Time goes on, but not faster than they do.
+
+        One that waits for another, who failed, has none until time goes on.
+        """
+        before = [*turns]
+        wait_until(
+            lambda: (
+                errors
+                or all(
+                    now >= then + 2
+                    for now, then in zip(turns, before, strict=True)
+                )
+            ),
+            0.3,
+        )
+
+    def work(number: int) -> None:
         own = open_storage(url)
         try:
             one = settler(own, Failing())
@@ -444,24 +464,30 @@ def test_several_at_once_give_each_span_once(
                     one.turn()
                 except exceptions.StorageUnavailable:
                     one = settler(own, Failing())
-                end.wait(0.005)
+                turns[number] += 1
+                end.wait(0.001)
         except BaseException as error:
             errors.append(error)
             raise
         finally:
             own.close()
 
-    threads = [threading.Thread(target=work) for _ in range(3)]
+    threads = [
+        threading.Thread(target=work, args=[number])
+        for number in range(len(turns))
+    ]
     for thread in threads:
         thread.start()
     for moment, payloads in parts:
         clock.moment = max(clock.moment, moment)
         store(storage, payloads)
-    for _ in range(600):
-        clock.advance(3 * SECOND)
-        if len(target.spans) == len(expected):
+        if rng.random() < 0.1:
+            each_has_a_turn()
+    for _ in range(100):
+        clock.advance(9 * SECOND)
+        each_has_a_turn()
+        if errors or len(target.spans) == len(expected):
             break
-        end.wait(0.02)
     end.set()
     for thread in threads:
         thread.join()

@@ -37,7 +37,6 @@ ROOMS = [
     "settled",
     "query",
     "rules",
-    "settled",
     "report",
     "storage",
     "forward",
@@ -133,7 +132,9 @@ def own_sections(text: str) -> list[str]:
     return [
         section.strip()
         for section in sections
-        if section.startswith(("bridge]", "forward]", "osprofiler]"))
+        if section.startswith(
+            ("bridge]", "forward]", "osprofiler]", "retention:", "settled]")
+        )
     ]
 
 

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import uuid
 from collections.abc import Collection
 
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler_bridge.rules import Rule, parse
+from profiler_bridge.rules import parse
 from profiler_bridge.summary import TraceSummary
 
 SERVER = "0d8f2b3c-5c1f-4a56-9a3e-0f1de2c3b4a5"
@@ -201,10 +203,9 @@ def test_a_sample_is_the_same_ever_after() -> None:
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(text: str, problem: str) -> None:
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=f"^{re.escape(problem)}") as error:
         parse(text)
-    assert str(error.value).startswith(problem)
-    assert "\n" not in str(error.value)
+    assert str(error.value).isprintable()
 
 
 def test_a_rule_says_what_it_is() -> None:
@@ -236,10 +237,8 @@ def test_a_rule_says_what_it_is() -> None:
     ).map(" ".join)
 )
 def test_any_text_is_a_rule_or_told_what_is_wrong(text: str) -> None:
-    try:
+    rule = None
+    with contextlib.suppress(ValueError):
         rule = parse(text)
-    except ValueError as error:
-        assert str(error).isprintable()
-    else:
-        assert isinstance(rule, Rule)
+    if rule is not None:
         assert rule.matches(summary(), lambda: OPERATIONS) in (True, False)

@@ -139,7 +139,8 @@ def _used(client: RedisClient, expiring: bool) -> Iterator[Command]:
             layout.NO_INDEX,
         ):
             yield "EXPIRE", key, "1"
-        yield "TTL", layout.NO_NAMES
+        for key in (layout.NO_NAMES, layout.NO_SUMMARY, layout.NO_INDEX):
+            yield "TTL", key
         yield "EXISTS", layout.NO_SUMMARY
         yield "UNLINK", layout.NO_MARKS
         yield "ZSCAN", layout.NO_INDEX, "0"

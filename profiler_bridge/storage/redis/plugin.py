@@ -151,7 +151,11 @@ class RedisPlugin(StoragePlugin):
     def _run(self, write: Write) -> list[Any]:
         replies = self._client.run(write.commands, confirmed=True)
         if self._lifetime:
-            self._lifetime.lengthen(write.lives(replies))
+            self._lifetime.lengthen(
+                write.lives(replies),
+                write.shared_lives(replies),
+                write.string_keys,
+            )
         return replies
 
     def notifications(self, base_id: str) -> list[Notification]:
@@ -235,6 +239,10 @@ class RedisPlugin(StoragePlugin):
         entries: Collection[Entry],
     ) -> None:
         deletion.delete(self._client, pieces, entries)
+
+    def keep(self, lives: Mapping[str, int]) -> None:
+        if self._lifetime:
+            self._lifetime.keep(lives)
 
     def check_deletion(self) -> None:
         checks.check_deletion(self._client)

@@ -68,6 +68,10 @@ class Write:
         self._names: list[int] = []
         self._existences: dict[str, int] = {}
         self._lives: dict[str, int] = {}
+        # And how long keys live on that are of many traces.
+        self._shared: dict[str, int] = {}
+        #: By trace, the keys of what is written of its notifications.
+        self.string_keys: dict[str, list[str]] = {}
         self._lives_before = range(len(by_trace) if lifetime else 0)
         if lifetime:
             self.commands += (
@@ -78,13 +82,20 @@ class Write:
             self._add_trace(
                 base_id, by_trace.get(base_id, ()), members.get(base_id, ())
             )
-        self.commands += entry_commands(entries, lifetime)
+        for key, own in _by_key(entries):
+            for some in chunks(own, TRIP_COMMANDS):
+                scored = itertools.chain(*(("0", member) for member in some))
+                self.commands.append(("ZADD", key, *scored))
+            self._read_life(key)
         for some in chunks(map(layout.to_names_member, names), TRIP_COMMANDS):
             scored = itertools.chain(*(("0", name) for name in some))
             self.commands.append(("ZADD", layout.NAMES, *scored))
-        if lifetime:
-            # Names come now and then, not with each trace that has them.
-            self.commands.append(expire(layout.NAMES, lifetime.of_traces))
+        # Names come now and then, not with each trace that has them.
+        self._read_life(layout.NAMES)
+        for base_id in by_trace if lifetime else ():
+            # After all of it: who keeps the trace from now on sees it.
+            self._lives[base_id] = len(self.commands)
+            self.commands.append(("TTL", layout.names_key(base_id)))
         self.commands += (
             command
             for base_id in self.base_ids
@@ -100,14 +111,21 @@ class Write:
             )
         )
 
+    def _read_life(self, key: str) -> None:
+        if self._lifetime:
+            self._shared[key] = len(self.commands)
+            self.commands.append(("TTL", key))
+
     def _add_strings(self) -> None:
         strings: list[tuple[str, str]] = []
         for piece in self._pieces:
             names = layout.names(piece)
+            own = [layout.string_key(piece.base_id, name) for name in names]
+            self.string_keys.setdefault(piece.base_id, []).extend(own)
             strings += (
-                (layout.string_key(piece.base_id, name), notification.text)
-                for name, notification in zip(
-                    names, piece.notifications, strict=True
+                (key, notification.text)
+                for key, notification in zip(
+                    own, piece.notifications, strict=True
                 )
             )
             self._names.append(len(self.commands))
@@ -157,9 +175,6 @@ class Write:
             commands.append(("ZADD", marks_key, *scored))
         if self._lifetime:
             commands.append(expire(marks_key, self._lifetime.of_traces))
-        if self._lifetime and pieces:
-            self._lives[base_id] = len(commands)
-            commands.append(("TTL", layout.names_key(base_id)))
 
     def known(self, replies: Sequence[Any]) -> set[int]:
         """Digests of the pieces that were there before."""
@@ -190,6 +205,10 @@ class Write:
         """By trace, how many seconds its notifications live on at least."""
         return {base_id: replies[at] for base_id, at in self._lives.items()}
 
+    def shared_lives(self, replies: Sequence[Any]) -> Mapping[str, int]:
+        """The same, by their keys, of what belongs to many traces."""
+        return {key: replies[at] for key, at in self._shared.items()}
+
     def is_short_lived(self, replies: Sequence[Any]) -> bool:
         """Whether names may have expired while they were added to."""
         return self._lifetime is not None and any(
@@ -206,18 +225,6 @@ class Write:
             if place := layout.to_place([*first, *last]):
                 places[base_id] = place
         return places
-
-
-def entry_commands(
-    entries: Collection[Entry], lifetime: Lifetime | None
-) -> Iterator[Command]:
-    """What adds entries to the index."""
-    for key, members in _by_key(entries):
-        for some in chunks(members, TRIP_COMMANDS):
-            scored = itertools.chain(*(("0", member) for member in some))
-            yield "ZADD", key, *scored
-        if lifetime:
-            yield expire(key, lifetime.of_traces)
 
 
 def removal_commands(entries: Collection[Entry]) -> Iterator[Command]:
