@@ -24,9 +24,9 @@ LOG = logging.getLogger(__name__)
 # for less than ten times that.
 _PURGE_EVERY = 3600.0
 # For such a share of the time, so that storing is not slower by more.
-_SHARE = 0.1
+_SHARE = 0.05
 # Where that is too little to be done before the next purge is due.
-_LARGER_SHARE = 0.5
+_LARGER_SHARE = 0.1
 
 
 class Purger(cotyledon.Service):

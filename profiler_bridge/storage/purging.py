@@ -62,7 +62,6 @@ from profiler_bridge.summary import (
     AT_LEAST,
     LONGEST,
     PartialSummary,
-    TraceSummary,
     duration_terms,
     summarize,
     term_names,
@@ -248,25 +247,32 @@ class Purge:
             before = self._lengths[at].waiting.pop(base_id, None)
             if before is not None:
                 own |= before.starts
-            summary = summarize(base_id, pieces.values())
-            if (
-                since is not None and summary.started < since
-            ) or summary.finished >= run.ends[at]:
+            started = min(piece.started for piece in pieces.values())
+            finished = max(piece.finished for piece in pieces.values())
+            if (since is not None and started < since) or (
+                finished >= run.ends[at]
+            ):
                 # It may stand where another walk has been, or will be.
                 own.update(piece.started for piece in pieces.values())
-            if summary.finished < run.ends[0] and self._goes(run, summary):
+            if finished < run.ends[0] and self._goes(run, base_id, pieces):
                 old.append(_doomed(base_id, pieces, own))
                 continue
             if at == len(run.ends) - 1:
                 self._names |= term_names(pieces.values())
             for number in range(at + 1) if run.anew else [at]:
-                if summary.finished >= run.ends[number]:
-                    self._lengths[number].waiting[base_id] = _Waiting(
-                        summary.finished, own
-                    )
+                if finished >= run.ends[number]:
+                    waiting = self._lengths[number].waiting
+                    waiting[base_id] = _Waiting(finished, own)
         return old
 
-    def _goes(self, run: _Run, summary: TraceSummary) -> bool:
+    def _goes(
+        self, run: _Run, base_id: str, pieces: Mapping[int, PartialSummary]
+    ) -> bool:
+        """Whether a trace is to go that is older than the shortest length."""
+        if not self._retention.rules:
+            return True
+        summary = summarize(base_id, pieces.values())
+
         @functools.cache
         def did() -> Collection[str]:
             return operations(run.plugin.notifications(summary.base_id))
