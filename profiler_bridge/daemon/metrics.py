@@ -218,6 +218,13 @@ SETTLED_LOST = _counter(
     " for it.",
     BY_CONSUMER,
 )
+SETTLED_WAITING = _gauge(
+    "settled_waiting_traces",
+    "Traces that have settled and that a consumer has not been given, of the"
+    " oldest ten minutes of them.",
+    BY_CONSUMER,
+    "livemax",
+)
 SETTLED_LAG = _gauge(
     "settled_lag_seconds",
     "For how long what settled has waited for its consumer.",
@@ -438,14 +445,17 @@ class SettlingMetrics:
         self._settled = SETTLED.labels(consumer)
         self._lost = SETTLED_LOST.labels(consumer)
         self._lag = SETTLED_LAG.labels(consumer)
+        self._waiting = SETTLED_WAITING.labels(consumer)
 
-    def report(self, taken: int, lag: float) -> None:
+    def report(self, taken: int, waiting: int, lag: float) -> None:
         """Report how far it is.
 
         :param taken: how many traces the consumer took since the last report
+        :param waiting: how many wait, as far as that is known
         :param lag: how many seconds what settled has waited for it
         """
         self._settled.inc(taken)
+        self._waiting.set(waiting)
         self._lag.set(lag)
 
     def count_lost(self, traces: int) -> None:

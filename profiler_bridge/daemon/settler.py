@@ -141,6 +141,8 @@ class Settler:
         self._noted: set[str] = set()
         #: How many traces the consumer was given since this was made.
         self.taken = 0
+        #: How many of the next ten minutes' have settled, and are not seen to.
+        self.waiting = 0
 
     def age(self) -> float:
         """For how many seconds what should be done has not been."""
@@ -167,6 +169,12 @@ class Settler:
         way.slots.read()
         following = way.following
         arrived = slots.arrivals(self._plugin, begin, end - 1 + following)
+        if way is self._first:
+            self.waiting = sum(
+                len(base_ids)
+                for slot, base_ids in arrived.items()
+                if slot < end and not way.slots.is_done(slot)
+            )
         for slot in range(begin, end):
             if slot not in arrived or way.slots.is_done(slot):
                 continue
@@ -184,6 +192,8 @@ class Settler:
         while done < end and (done not in arrived or way.slots.is_done(done)):
             done += 1
         way.slots.pass_by(done)
+        if way is self._first and done == end:
+            self.waiting = 0
         if way is self._late and done > begin:
             self._forget_arrivals()
         return done > begin and end <= last

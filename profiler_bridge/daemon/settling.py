@@ -220,7 +220,9 @@ class Settling(cotyledon.Service):
         while not self._stopping.is_set():
             goes_on = settler.turn()
             if self._metrics:
-                self._metrics.report(settler.taken - taken, settler.age())
+                self._metrics.report(
+                    settler.taken - taken, settler.waiting, settler.age()
+                )
                 taken = settler.taken
             if not goes_on:
                 self._stopping.wait(_TURN)

@@ -34,7 +34,7 @@ from profiler_bridge.testing.sample import (
     seeded,
     span,
 )
-from tests.daemon import wait_until
+from tests.servers import wait_until
 
 MINUTE = 60 * SECOND
 WAITING = Waiting(10 * SECOND, 15 * MINUTE, 4 * 3600 * SECOND)
