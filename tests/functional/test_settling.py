@@ -439,10 +439,7 @@ def test_several_at_once_give_each_span_once(
     turns = [0, 0, 0]
 
     def each_has_a_turn() -> None:
-        """Time goes on, but not faster than they do.
-
-        One that waits for another, who failed, has none until time goes on.
-        """
+        """Time goes on, but not faster than they do."""
         before = [*turns]
         wait_until(
             lambda: (
@@ -452,7 +449,7 @@ def test_several_at_once_give_each_span_once(
                     for now, then in zip(turns, before, strict=True)
                 )
             ),
-            0.3,
+            30,
         )
 
     def work(number: int) -> None:
