@@ -52,9 +52,9 @@ class Batch:
 
     def has_room(self, resource: bytes, span: bytes) -> bool:
         """Whether it stays in its bounds with this; an empty one always."""
-        size = self.size + len(resource) + len(span)
-        return self.spans < MOST_SPANS and (
-            not self.spans or size <= MOST_BYTES
+        return not self.spans or (
+            self.spans < MOST_SPANS
+            and self.size + len(resource) + len(span) <= MOST_BYTES
         )
 
     def add(self, resource: bytes, span: bytes) -> None:

@@ -26,6 +26,8 @@ _OWN = frozenset(
         *("content-type", "expect", "host", "transfer-encoding"),
     }
 )
+# Options are looked at more than once before processes are forked.
+_warned_of: set[Path] = set()
 
 
 class HeadersFile:
@@ -40,7 +42,8 @@ class HeadersFile:
         status = self._status()
         self._seen: tuple[int, ...] | None = _stamp(status)
         self._headers = self._read()
-        if status.st_mode & stat.S_IROTH:
+        if status.st_mode & stat.S_IROTH and path not in _warned_of:
+            _warned_of.add(path)
             LOG.warning(
                 "Every user of this host may read %s, which may have"
                 " passwords or tokens",

@@ -79,41 +79,46 @@ class _Keys(dict[str, bytes]):
 _keys = _Keys()
 
 
-def _attribute(tag: bytes, key: str, value: str | int | bool) -> bytes:
-    if isinstance(value, str):
-        text = value.encode()
-        its_key, length = _keys[key], len(text)
-        if len(its_key) + length < _SHORT - 4:
-            # Most are. The text's length decides on those of what it is in:
-            # one byte up to 127, two above.
-            inner = length + (2 if length < 0x80 else 3)
-            outer = len(its_key) + inner + (1 if inner < 0x80 else 2)
-            return b"%b%b%b%b\x0a%b%b" % (
-                tag,
-                _LENGTHS[outer],
-                its_key,
-                _LENGTHS[inner],
-                _LENGTHS[length],
-                text,
-            )
-        written = b"\x0a%b%b" % (_length(text), text)
-    elif isinstance(value, bool):
-        written = b"\x10\x01" if value else b"\x10\x00"
-    else:
-        # Negative ones as two's complement in 64 bits.
-        written = b"\x18" + _varint(value & 2**64 - 1)
-    return _field(tag, b"%b%b%b" % (_keys[key], _length(written), written))
+def _attributes(
+    tag: bytes, values: Mapping[str, str | int | bool]
+) -> list[bytes]:
+    """Attributes, in parts that are to be joined."""
+    parts: list[bytes] = []
+    for key, value in values.items():
+        its_key = _keys[key]
+        if isinstance(value, str):
+            text = value.encode()
+            length = len(text)
+            if len(its_key) + length < _SHORT - 4:
+                # Most are. The text's length decides on those of what it is
+                # in: one byte up to 127, two above.
+                inner = length + (2 if length < 0x80 else 3)
+                outer = len(its_key) + inner + (1 if inner < 0x80 else 2)
+                parts += (
+                    tag,
+                    _LENGTHS[outer],
+                    its_key,
+                    _LENGTHS[inner],
+                    b"\x0a",
+                    _LENGTHS[length],
+                    text,
+                )
+                continue
+            written = b"\x0a%b%b" % (_length(text), text)
+        elif isinstance(value, bool):
+            written = b"\x10\x01" if value else b"\x10\x00"
+        else:
+            # Negative ones as two's complement in 64 bits.
+            written = b"\x18" + _varint(value & 2**64 - 1)
+        pair = b"%b%b%b" % (its_key, _length(written), written)
+        parts.append(_field(tag, pair))
+    return parts
 
 
 def resource(attributes: Mapping[str, str]) -> bytes:
     """What stands before the spans of a resource, as :func:`request` reads."""
-    return _field(
-        _RESOURCE,
-        b"".join(
-            _attribute(_ATTRIBUTE_OF_RESOURCE, key, value)
-            for key, value in attributes.items()
-        ),
-    )
+    parts = _attributes(_ATTRIBUTE_OF_RESOURCE, attributes)
+    return _field(_RESOURCE, b"".join(parts))
 
 
 def span(exported: Exported) -> bytes:
@@ -135,16 +140,14 @@ def span(exported: Exported) -> bytes:
     ]
     if exported.parent_id is not None:
         parts.append(b"\x22\x08" + bytes.fromhex(exported.parent_id))
-    for key, value in exported.attributes.items():
-        parts.append(_attribute(_ATTRIBUTE, key, value))
+    parts += _attributes(_ATTRIBUTE, exported.attributes)
     error = exported.error
     if error is not None:
         event = [
             _time_of_event(b"\x09", error.at),
             _field(b"\x12", EXCEPTION.encode()),
+            *_attributes(_ATTRIBUTE_OF_EVENT, error.attributes),
         ]
-        for key, value in error.attributes.items():
-            event.append(_attribute(_ATTRIBUTE_OF_EVENT, key, value))
         status = _field(b"\x12", error.status.encode())
         parts.append(_field(_EVENT, b"".join(event)))
         parts.append(_field(_STATUS, status + b"\x18" + bytes((ERROR,))))

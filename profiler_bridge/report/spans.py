@@ -26,24 +26,31 @@ _MOST_DESCRIBED = 4000
 _AROUND_ATTRIBUTE = len('{"key":"","value":{"stringValue":""}},')
 _BESIDE_ATTRIBUTES = 400
 
+_CONTAINERS = (dict, list, tuple)
 _Value = str | int | bool
 
 # https://opentelemetry.io/docs/specs/semconv/registry/attributes/
-_CONVENTIONS = {
-    ("request", "method"): "http.request.method",
-    ("request", "path"): "url.path",
-    ("request", "query"): "url.query",
-    ("request", "scheme"): "url.scheme",
-    ("requests", "method"): "http.request.method",
-    ("requests", "path"): "url.path",
-    ("requests", "query"): "url.query",
-    ("requests", "scheme"): "url.scheme",
-    ("requests", "hostname"): "server.address",
-    ("requests", "port"): "server.port",
-    ("requests", "status_code"): "http.response.status_code",
-    ("db", "statement"): "db.query.text",
-    ("function", "name"): "code.function.name",
+# By the section of an info, and the key in it.
+_CONVENTIONS: Mapping[str, Mapping[str, str]] = {
+    "request": {
+        "method": "http.request.method",
+        "path": "url.path",
+        "query": "url.query",
+        "scheme": "url.scheme",
+    },
+    "requests": {
+        "method": "http.request.method",
+        "path": "url.path",
+        "query": "url.query",
+        "scheme": "url.scheme",
+        "hostname": "server.address",
+        "port": "server.port",
+        "status_code": "http.response.status_code",
+    },
+    "db": {"statement": "db.query.text"},
+    "function": {"name": "code.function.name"},
 }
+_NONE: Mapping[str, str] = {}
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _encode_any = json.JSONEncoder(separators=(",", ":")).encode
@@ -69,6 +76,11 @@ def text(value: object) -> str:
     UTF-8 cannot hold, becomes its escape.
     """
     if not isinstance(value, str):
+        # Of what there is most, the json module would say the same slowly.
+        if value is None:
+            return "null"
+        if type(value) is int:
+            return str(value)
         try:
             value = json.dumps(value)
         except RecursionError:
@@ -214,7 +226,8 @@ def attributes(
     :param late: the spans that are, by trace_id
     :param did: the span's :func:`label`, where it is known already
     """
-    ends = [end for end in (span.start, span.stop) if end is not None]
+    start, stop = span.start, span.stop
+    ends = [end for end in (start, stop) if end is not None]
     first = ends[0]
     exception = span.exception
     values: dict[str, _Value] = {}
@@ -235,9 +248,9 @@ def attributes(
     values["osprofiler.parent_id"] = first.parent_id
     if exception is not None:
         values["error.type"] = text(exception)
-    if span.stop is None:
+    if stop is None:
         values["profiler_bridge.unfinished"] = True
-    if span.start is None:
+    if start is None:
         values["profiler_bridge.headless"] = True
     if first.trace_id in late:
         values["profiler_bridge.late"] = True
@@ -256,11 +269,12 @@ def _named(ends: Iterable[Notification]) -> Iterator[tuple[str, _Value]]:
             if not isinstance(fields, dict):
                 yield text(f"osprofiler.{section}"), _value(fields)
                 continue
+            conventions = _CONVENTIONS.get(section, _NONE)
             for key, value in fields.items():
-                if (section, key) == ("db", "params"):
+                if key == "params" and section == "db":
                     yield from _parameters(value)
                 elif value is not None and value != "":
-                    name = _CONVENTIONS.get((section, key))
+                    name = conventions.get(key)
                     if name is None:
                         name = text(f"osprofiler.{section}.{key}")
                     yield name, _value(value)
@@ -289,7 +303,7 @@ def _parameters(params: Any) -> Iterator[tuple[str, str]]:
     if isinstance(params, list | tuple):
         named = dict(enumerate(params))
     if named is None or any(
-        isinstance(value, dict | list | tuple) for value in named.values()
+        isinstance(value, _CONTAINERS) for value in named.values()
     ):
         yield "osprofiler.db.params", text(params)
         return
