@@ -324,22 +324,27 @@ def operation(name: str, buckets: dict[str, str]) -> list[dict[str, str]]:
     ]
 
 
+def of_operation(name: str) -> str:
+    """The labels of an alert on an operation."""
+    return f'service="nova-api",severity="warning",span_name="{name}"'
+
+
 def firing(
     series: list[dict[str, str]], alerts: dict[str, str], folder: Path
 ) -> str:
     """What Prometheus says against it that these alerts fire, and no other.
 
     :param series: 27 hours of them, with something every 5 minutes
-    :param alerts: by their names, the operations that they name
+    :param alerts: by their names, their other labels
     """
     build = {"series": "profiler_bridge_build_info", "values": "1x330"}
     expected = [
         {
             "labels": f'ALERTS{{alertname="{alert}",alertstate="firing",'
-            f'service="nova-api",severity="warning",span_name="{name}"}}',
+            f"{labels}}}",
             "value": 1,
         }
-        for alert, name in alerts.items()
+        for alert, labels in alerts.items()
     ]
     test = {
         "interval": "5m",
@@ -365,6 +370,26 @@ def firing(
     return promtool("test", "rules", str(path))
 
 
+def test_settled_traces_that_wait_or_are_lost_fire_alerts(
+    tmp_path: Path,
+) -> None:
+    lag = "profiler_bridge_settled_lag_seconds"
+    lost = "profiler_bridge_settled_traces_lost_total"
+    series = [
+        # 27 hours are 324 times five minutes.
+        {"series": f'{lag}{{consumer="tempo"}}', "values": "20x320 600x10"},
+        {"series": f'{lag}{{consumer="keep"}}', "values": "600x320 20x10"},
+        {"series": f'{lost}{{consumer="tempo"}}', "values": "0x323 5x10"},
+        {"series": f'{lost}{{consumer="keep"}}', "values": "5x330"},
+    ]
+    consumer = 'consumer="tempo"'
+    alerts = {
+        "ProfilerBridgeSettledLagging": f'{consumer},severity="warning"',
+        "ProfilerBridgeSettledLost": f'{consumer},severity="critical"',
+    }
+    assert firing(series, alerts, tmp_path) == ""
+
+
 def test_an_operation_that_became_slower_fires_an_alert(
     tmp_path: Path,
 ) -> None:
@@ -385,7 +410,7 @@ def test_an_operation_that_became_slower_fires_an_alert(
         *operation("GET /servers", hardly),
         *operation("DELETE /servers/{id}", seldom),
     ]
-    alerts = {"ProfilerBridgeOperationSlower": "POST /servers"}
+    alerts = {"ProfilerBridgeOperationSlower": of_operation("POST /servers")}
     assert firing(series, alerts, tmp_path) == ""
 
 
@@ -408,5 +433,5 @@ def test_an_operation_that_fails_fires_an_alert(tmp_path: Path) -> None:
         *calls("GET /servers", 96, 4),
         *calls("DELETE /servers/{id}", 1, 1),
     ]
-    alerts = {"ProfilerBridgeOperationFailing": "POST /servers"}
+    alerts = {"ProfilerBridgeOperationFailing": of_operation("POST /servers")}
     assert firing(series, alerts, tmp_path) == ""
