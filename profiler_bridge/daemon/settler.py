@@ -45,6 +45,8 @@ _LATE_FOLLOWING = 6
 # many traces.
 _SPANS = 2000
 _TRACES = 200
+# So many traces are kept longer at once.
+_KEPT = 50
 # What ended so long before it arrived is history that somebody sends again,
 # and sets off nothing; in microseconds.
 _HISTORY = 24 * 3600 * 1_000_000
@@ -66,11 +68,13 @@ class Waiting(NamedTuple):
     :param quiet: nothing came for so long to a trace that has settled
     :param at_most: so long at most
     :param hold: how long traces are kept for a consumer that takes none
+    :param life: after how long they expire by themselves; 0 where they do not
     """
 
     quiet: int
     at_most: int
     hold: int
+    life: int = 0
 
 
 class _Way:
@@ -138,6 +142,8 @@ class Settler:
         )
         self._every = max(1, waiting.at_most // SLOT)
         self._slot = 0
+        # The slots before this one need not be kept any more.
+        self._kept = 0
         self._noted: set[str] = set()
         #: How many traces the consumer was given since this was made.
         self.taken = 0
@@ -370,6 +376,7 @@ class Settler:
         """
         while True:
             way.slots.renew()
+            self._keep()
             if slots.now() - self._slot * SLOT > self._waiting.hold:
                 raise _HeldTooLong
             pause = min(seconds, 5.0)
@@ -378,6 +385,23 @@ class Settler:
             if self._stopping.wait(pause):
                 raise Interrupted
             seconds -= pause
+
+    def _keep(self) -> None:
+        """Have what waits not expire; at the half of its life, and once."""
+        if not self._waiting.life:
+            return
+        last = slots.slot_of(slots.now() - self._waiting.life // 2)
+        begin = max(self._first.slots.next, self._kept)
+        while begin <= last:
+            end = min(begin + _SLOTS, last + 1)
+            arrived = slots.arrivals(self._plugin, begin, end - 1)
+            for slot, base_ids in arrived.items():
+                until = slot * SLOT + self._waiting.hold
+                seconds = (until - slots.now()) // 1_000_000
+                for at in range(0, len(base_ids), _KEPT):
+                    some = base_ids[at : at + _KEPT]
+                    self._plugin.keep(dict.fromkeys(some, seconds))
+            begin = self._kept = end
 
     def _forget_arrivals(self) -> None:
         """Delete arrivals that nobody will look at any more."""

@@ -86,7 +86,10 @@ def waiting(conf: cfg.ConfigOpts) -> Waiting:
             f"settle_at_most in [{GROUP}] is less than settle_after"
         )
     hold = conf[forward.GROUP].hold * 1_000_000
-    return Waiting(quiet, at_most, max(hold, 2 * at_most + 6 * SLOT))
+    life = 0
+    if get_storage(conf).plugin.expires:
+        life = storages.get_retention(conf).plain * 1_000_000
+    return Waiting(quiet, at_most, max(hold, 2 * at_most + 6 * SLOT), life)
 
 
 def get_storage(conf: cfg.ConfigOpts) -> Storage:

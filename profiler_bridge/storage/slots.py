@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from profiler_bridge import exceptions
 from profiler_bridge.storage.plugin import (
@@ -79,7 +79,7 @@ class Arrivals:
 
 def arrivals(
     plugin: StoragePlugin, first: int, last: int
-) -> Mapping[int, Collection[str]]:
+) -> Mapping[int, Sequence[str]]:
     """The traces of which something arrived in some slots, by slot.
 
     Slots in which nothing arrived are left out.

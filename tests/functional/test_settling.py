@@ -23,6 +23,7 @@ from profiler_bridge.notification import Notification, parse_timestamp
 from profiler_bridge.settled import Consumer, Settled
 from profiler_bridge.storage import get_storage, slots
 from profiler_bridge.storage.plugin import Entry, Kind
+from profiler_bridge.storage.redis.plugin import RedisPlugin
 from profiler_bridge.storage.slots import SLOT, Arrivals
 from profiler_bridge.storage.traces import Storage
 from profiler_bridge.summary import ARRIVALS, TraceSummary
@@ -34,6 +35,7 @@ from profiler_bridge.testing.sample import (
     seeded,
     span,
 )
+from tests import servers
 from tests.servers import wait_until
 
 MINUTE = 60 * SECOND
@@ -324,6 +326,34 @@ def test_what_nobody_takes_in_time_is_counted(
     clock.advance(MINUTE)
     turn(one)
     assert target.spans == ids(payloads)
+
+
+def test_what_waits_does_not_expire(
+    redis_server: servers.Redis, redis_url: str, clock: Clock
+) -> None:
+    storage = Storage(RedisPlugin(redis_url, retention=3600))
+    storage.prepare()
+    storage.arrivals = Arrivals()
+    target = Target()
+    waiting = WAITING._replace(life=3600 * SECOND)
+    payloads = request(seeded(1))
+    key = f"profiler_bridge:summary:{payloads[0]['base_id']}"
+    store(storage, payloads)
+    lives: list[int] = []
+
+    def is_away(wait: Callable[[float], None]) -> None:
+        for _ in range(80):
+            clock.advance(25 * SECOND)
+            wait(0.0)
+            lives.append(redis_server.execute("TTL", key))
+
+    target.before = is_away
+    clock.advance(MINUTE)
+    turn(settler(storage, target, waiting=waiting))
+    assert target.spans == ids(payloads)
+    assert lives[0] <= 3600
+    assert 2 * 3600 < lives[-1] <= 4 * 3600
+    storage.close()
 
 
 def test_who_is_interrupted_gives_the_slot_back(
