@@ -24,6 +24,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from typing import NamedTuple
 
 from profiler_bridge import exceptions
+from profiler_bridge.notification import Notification
 from profiler_bridge.retry import pauses
 from profiler_bridge.settled import Consumer, Settled
 from profiler_bridge.storage import slots
@@ -41,8 +42,8 @@ _SLOTS = 60
 # The late way leaves a trace to which something came in so many slots. Whether
 # anything came after these it finds out only where it matters.
 _LATE_FOLLOWING = 6
-# A consumer gets so many spans at once, unless they are one trace's; and so
-# many traces.
+# Traces of so many spans are read and given at once, if there are several; and
+# so many traces.
 _SPANS = 2000
 _TRACES = 200
 # So many traces are kept longer at once.
@@ -267,17 +268,15 @@ class Settler:
     def _give(
         self, way: _Way, base_ids: Collection[str], *, is_quiet: bool
     ) -> None:
-        batch: list[tuple[Due, Settled]] = []
+        batch: list[Due] = []
         spans = 0
         for taken in self._due(way, base_ids, is_quiet=is_quiet):
-            settled = self._read(taken)
-            if settled is None:
-                continue
-            batch.append((taken, settled))
-            spans += len(settled.new)
-            if spans >= _SPANS or len(batch) >= _TRACES:
+            size = taken.summary.spans
+            if batch and (spans + size > _SPANS or len(batch) == _TRACES):
                 self._hand_over(way, batch)
                 batch, spans = [], 0
+            batch.append(taken)
+            spans += size
         if batch:
             self._hand_over(way, batch)
 
@@ -319,11 +318,18 @@ class Settler:
         later = slots.arrivals(self._plugin, self._slot + 1, now)
         return {base_id for own in later.values() for base_id in own}
 
-    def _read(self, wanted: Due) -> Settled | None:
-        """Read a trace; None where it has been purged meanwhile."""
-        notifications = self._plugin.notifications(wanted.base_id)
-        if not notifications:
-            return None
+    def _read(self, batch: Sequence[Due]) -> Iterator[tuple[Due, Settled]]:
+        """Read some traces; those that have been purged are left out."""
+        read = self._plugin.notifications_of(
+            [wanted.base_id for wanted in batch]
+        )
+        for wanted in batch:
+            if notifications := read.get(wanted.base_id):
+                yield wanted, self._settled(wanted, notifications)
+
+    def _settled(
+        self, wanted: Due, notifications: Sequence[Notification]
+    ) -> Settled:
         trace = Trace.build(wanted.base_id, notifications)
         new = {
             span.trace_id
@@ -332,22 +338,23 @@ class Settler:
         }
         return Settled(trace, wanted.summary, new)
 
-    def _hand_over(
-        self, way: _Way, batch: Sequence[tuple[Due, Settled]]
-    ) -> None:
+    def _hand_over(self, way: _Way, batch: Sequence[Due]) -> None:
         """Give some traces to the consumer, and note that it has them."""
+        given = [*self._read(batch)]
+        if not given:
+            return
         self._wait(way, 0)
         self._consumer.take(
-            [settled for _, settled in batch],
+            [settled for _, settled in given],
             lambda seconds: self._wait(way, seconds),
         )
-        self.taken += len(batch)
+        self.taken += len(given)
         notes = sorted(
             note
-            for taken, _ in batch
+            for taken, _ in given
             for note in notes_of(self._consumer.name, taken)
         )
-        base_ids = {taken.base_id for taken, _ in batch}
+        base_ids = {taken.base_id for taken, _ in given}
         gone = base_ids - self._insert(notes)
         if gone:
             # Who has purged these meanwhile does not know of the notes.

@@ -240,6 +240,19 @@ class StoragePlugin(abc.ABC):
         :returns: an empty list for an unknown trace
         """
 
+    def notifications_of(
+        self, base_ids: Collection[str]
+    ) -> Mapping[str, list[Notification]]:
+        """Those of some traces, each as :meth:`notifications` gives them.
+
+        For plugins that can read them together.
+
+        :param base_ids: no more than fit into memory
+        :returns: by base_id; unknown traces are left out
+        """
+        found = {base_id: self.notifications(base_id) for base_id in base_ids}
+        return {base_id: own for base_id, own in found.items() if own}
+
     @abc.abstractmethod
     def partials(
         self, base_ids: Iterable[str]

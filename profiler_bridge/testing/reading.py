@@ -80,6 +80,21 @@ class Reading(StorageTests):
         base_id = one_of_three[0]["base_id"]
         assert set(storage.plugin.partials([*unknown, base_id])) == {base_id}
 
+    def test_read_notifications_of_many_traces(
+        self, storage: Storage, one_of_three: list[Payload]
+    ) -> None:
+        others = [request(seeded(seed)) for seed in (2, 3)]
+        write(storage, shuffled([*others[0], *others[1]], 1))
+        wanted = {
+            payloads[0]["base_id"]: as_texts(payloads)
+            for payloads in (one_of_three, *others)
+        }
+        read = storage.plugin.notifications_of([*wanted, UNKNOWN_ID, *NO_IDS])
+        assert {
+            base_id: as_texts(each.payload for each in notifications)
+            for base_id, notifications in read.items()
+        } == wanted
+
     @pytest.mark.usefixtures("one_of_three")
     def test_read_unknown_trace(self, storage: Storage) -> None:
         assert storage.notifications(UNKNOWN_ID) == []

@@ -159,14 +159,19 @@ class RedisPlugin(StoragePlugin):
         return replies
 
     def notifications(self, base_id: str) -> list[Notification]:
-        keys = reading.string_keys(self._client, base_id)
-        values = self._client.strings(keys)
-        return list(
-            {
+        return self.notifications_of([base_id]).get(base_id, [])
+
+    def notifications_of(
+        self, base_ids: Collection[str]
+    ) -> dict[str, list[Notification]]:
+        found: dict[str, list[Notification]] = {}
+        for base_id, values in reading.strings(self._client, base_ids):
+            if own := {
                 notification.text: notification
                 for notification in osprofiler_keys.decoded(values, base_id)
-            }.values()
-        )
+            }:
+                found[base_id] = [*own.values()]
+        return found
 
     def partials(
         self, base_ids: Iterable[str]

@@ -14,6 +14,7 @@ from profiler_bridge.storage.redis.client import RedisClient
 from profiler_bridge.summary import PartialSummary
 
 _TRACES_AT_ONCE = 100
+_STRINGS_AT_ONCE = 100
 
 
 def chunks(values: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -56,11 +57,46 @@ def names(
 
 def string_keys(client: RedisClient, base_id: str) -> list[str]:
     """The keys of a trace's notifications; some may not be there any more."""
-    ((_, packed),) = names(client, [base_id], bounded=False).values()
-    return [
-        layout.string_key(base_id, name)
-        for name in sorted(layout.unpack_names(packed.values()))
-    ]
+    (keys,) = _string_keys(client, [base_id]).values()
+    return keys
+
+
+def _string_keys(
+    client: RedisClient, base_ids: Iterable[str]
+) -> dict[str, list[str]]:
+    return {
+        base_id: [
+            layout.string_key(base_id, name)
+            for name in sorted(layout.unpack_names(packed.values()))
+        ]
+        for base_id, (_, packed) in names(
+            client, base_ids, bounded=False
+        ).items()
+    }
+
+
+def strings(
+    client: RedisClient, base_ids: Iterable[str]
+) -> Iterator[tuple[str, list[bytes]]]:
+    """Traces' notifications, as far as they are there; may take long.
+
+    :returns: each base_id, with what its keys have
+    """
+    for some in chunks(base_ids, _TRACES_AT_ONCE):
+        read = [
+            (base_id, few)
+            for base_id, keys in _string_keys(client, some).items()
+            for few in chunks(keys, _STRINGS_AT_ONCE)
+        ]
+        replies = client.run(
+            (("MGET", *few) for _, few in read), bounded=False
+        )
+        values: dict[str, list[bytes]] = {}
+        for (base_id, _), answers in zip(read, replies, strict=True):
+            values.setdefault(base_id, []).extend(
+                value for value in answers if value is not None
+            )
+        yield from values.items()
 
 
 def partials(

@@ -185,21 +185,23 @@ class SQLPlugin(StoragePlugin):
     # Reading
 
     def notifications(self, base_id: str) -> list[Notification]:
-        if not is_id(base_id):
-            return []  # some databases take a NUL amiss, some ignore a space
-        with self._database.connect(streaming=True) as connection:
-            pieces = connection.scalars(
-                sa.select(PIECES.c.notifications).where(
-                    PIECES.c.base_id == base_id
-                )
-            ).all()
+        return self.notifications_of([base_id]).get(base_id, [])
+
+    def notifications_of(
+        self, base_ids: Collection[str]
+    ) -> dict[str, list[Notification]]:
         # What was delivered twice can be in two pieces.
-        texts = {
-            text: None
-            for piece in pieces
-            for text in zlib.decompress(piece).decode("ascii").split("\n")
+        texts: dict[str, dict[str, None]] = {}
+        with self._database.connect(streaming=True) as connection:
+            # Some databases take a NUL amiss, some ignore a space.
+            rows = self._statements.texts(connection, filter(is_id, base_ids))
+            for base_id, piece in rows:
+                lines = zlib.decompress(piece).decode("ascii").split("\n")
+                texts.setdefault(base_id, {}).update(dict.fromkeys(lines))
+        return {
+            base_id: [*map(Notification.from_text, own)]
+            for base_id, own in texts.items()
         }
-        return [Notification.from_text(text) for text in texts]
 
     def partials(
         self, base_ids: Iterable[str]

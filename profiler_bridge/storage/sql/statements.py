@@ -86,6 +86,9 @@ class Statements:
                 PIECES.c.base_id, PIECES.c.digest, PIECES.c.summary
             ).where(pieces)
         )
+        self._select_texts = about_traces(
+            sa.select(PIECES.c.base_id, PIECES.c.notifications).where(pieces)
+        )
         self._select_stored = sa.select(*PIECES.primary_key).where(
             self._has_key(PIECES)
         )
@@ -179,6 +182,15 @@ class Statements:
         :returns: in each row a base_id, a digest, and the piece's summary
         """
         return self._run(connection, self._select_partials, base_ids)
+
+    def texts(
+        self, connection: sa.Connection, base_ids: Iterable[str]
+    ) -> Iterator[Any]:
+        """The pieces of traces.
+
+        :returns: in each row a base_id, and notifications as they are stored
+        """
+        return self._run(connection, self._select_texts, base_ids)
 
     def delete(
         self,
