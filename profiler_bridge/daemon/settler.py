@@ -169,7 +169,12 @@ class Settler:
         return self._go_on(self._late) or goes_on
 
     def _go_on(self, way: _Way) -> bool:
-        begin, last = way.slots.next, way.last()
+        last = way.last()
+        # At the first start, or after a rest, mostly nothing came for long.
+        way.slots.pass_by(
+            slots.quiet_until(self._plugin, way.slots.next, last + 1, _SLOTS)
+        )
+        begin = way.slots.next
         end = min(last + 1, begin + _SLOTS)
         if begin >= end:
             return False

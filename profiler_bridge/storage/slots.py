@@ -94,6 +94,27 @@ def arrivals(
     return slots
 
 
+def quiet_until(plugin: StoragePlugin, first: int, end: int, few: int) -> int:
+    """The first slot in which something may have arrived.
+
+    Found in a few steps, however long it was quiet.
+
+    :param first: where to begin
+    :param end: where to end at the latest
+    :param few: it may be so many slots too early
+    """
+    # Nothing arrived from the first until there.
+    quiet = first
+    while end - quiet > few:
+        middle = (quiet + end) // 2
+        before = Position(middle * SLOT, "")
+        if plugin.index(ARRIVALS, before, quiet * SLOT, 1):
+            end = middle
+        else:
+            quiet = middle
+    return quiet
+
+
 def delete_arrivals(plugin: StoragePlugin, before: int) -> None:
     """Delete those of all slots before this one.
 

@@ -299,6 +299,22 @@ def test_history_sets_off_nothing(storage: Storage, clock: Clock) -> None:
     assert target.traces == []
 
 
+def test_a_long_rest_is_passed_by(storage: Storage, clock: Clock) -> None:
+    """At the first start, and when nothing came for hours."""
+    target = Target()
+    one = settler(storage, target)
+    for number, hours in enumerate((0, 1, 30)):
+        clock.advance(hours * 60 * MINUTE)
+        payloads = request(seeded(number), clock.moment)
+        store(storage, payloads)
+        clock.advance(20 * SECOND)
+        turns = 1
+        while one.turn():
+            turns += 1
+        assert target.spans.total() == (number + 1) * len(ids(payloads))
+        assert turns <= 4
+
+
 def test_what_nobody_takes_in_time_is_counted(
     storage: Storage, clock: Clock
 ) -> None:
