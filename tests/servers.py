@@ -104,6 +104,20 @@ def _processes() -> dict[int, tuple[int, int]]:
     return processes
 
 
+def cpu(pid: int) -> float:
+    """CPU seconds of a process, and of its children that have ended.
+
+    0 where there is no such process any more.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0.0
+    # After the name, which may have anything in it.
+    fields = stat.rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 class Startable:
     """What the ``with`` statement starts, and closes at its end."""
 
@@ -271,6 +285,10 @@ class Server(Startable):
                 if parent == member and pid not in family:
                     family.append(pid)
         return family
+
+    def cpu(self) -> float:
+        """Seconds that all its processes have had, those that ended too."""
+        return sum(map(cpu, self._family()))
 
     def _signal(self, number: int, family: list[int]) -> None:
         for pid in family:

@@ -83,11 +83,13 @@ def drain(
     kind: str,
     url: str = "sqlite:///nowhere",
     processes: int = 1,
+    options: str = "",
 ) -> Drain:
     """Publish a backlog and have processes of their own drain it.
 
     :param kind: see :class:`listener.Task`
     :param url: where the messages go
+    :param options: further lines of the configuration file
     """
     folder = bench.folder()
     config_file = folder / "bridge.conf"
@@ -95,6 +97,7 @@ def drain(
         f"[DEFAULT]\ntransport_url = {bench.rabbitmq.transport_url}\n"
         f"[osprofiler]\nconnection_string = {url}\n"
         f"[bridge]\nset_aside = {folder}/set-aside.sqlite\n"
+        f"{options}"
     )
     published = publish(bench.rabbitmq, bodies)
     task = listener.Task(kind, str(config_file), published, _SECONDS)

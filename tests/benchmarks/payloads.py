@@ -12,9 +12,11 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from profiler_bridge.notification import format_timestamp, parse_timestamp
 from profiler_bridge.testing.sample import (
     MILLISECOND,
     SECOND,
@@ -197,3 +199,60 @@ def _renamed(
             # By which oslo.messaging knows what it has had.
             "_unique_id": new_id(rng).replace("-", ""),
         }
+
+
+def keystone_now(count: int) -> Iterator[bytes]:
+    """Whole traces of a real Keystone, of a moment ago.
+
+    So many messages, and as many more as the last traces have; of three kinds
+    of requests in turn, in the order in which a bus has them when five are
+    served at once.
+    """
+    requests: dict[str, list[dict[str, Any]]] = {}
+    for message in map(json.loads, recordings.keystone()):
+        own = requests.setdefault(message["payload"]["base_id"], [])
+        own.append(message)
+    rng = seeded(count)
+    kinds = itertools.cycle(requests.values())
+    left = count
+    while left > 0:
+        group = [
+            _moved(_renamed(next(kinds), rng), time.time_ns() // 1000)
+            for _ in range(AT_ONCE)
+        ]
+        for moment in itertools.zip_longest(*group):
+            for message in filter(None, moment):
+                left -= 1
+                yield json.dumps(message).encode()
+
+
+def short_now(count: int) -> Iterator[bytes]:
+    """About so many messages of whole traces of two spans, of a moment ago."""
+    rng = seeded(count)
+    for _ in range(count // 4):
+        base_id, top = new_id(rng), new_id(rng)
+        started = time.time_ns() // 1000
+        start, stop = span(
+            *(base_id, top, base_id, started, 3 * MILLISECOND, "wsgi"),
+            info={"request": {"path": "/", "query": "", "method": "GET"}},
+        )
+        inner = span(
+            *(base_id, new_id(rng), top, started + MILLISECOND),
+            info={"db": {"statement": _select("server", 2), "params": [""]}},
+        )
+        for payload in (start, *inner, stop):
+            yield json.dumps(bus.envelope(payload)).encode()
+
+
+def _moved(
+    messages: Iterable[dict[str, Any]], started: int
+) -> Iterator[dict[str, Any]]:
+    """The messages of a trace as if its first were of this moment."""
+    by: int | None = None
+    for message in messages:
+        payload = message["payload"]
+        moment = parse_timestamp(payload["timestamp"])
+        if by is None:
+            by = started - moment
+        payload["timestamp"] = format_timestamp(moment + by)
+        yield message
