@@ -21,6 +21,7 @@ from profiler_bridge.cmd.set_aside import (
 )
 from profiler_bridge.storage import purging
 from profiler_bridge.storage.retention import Retention, check_sections, shown
+from profiler_bridge.storage.traces import Storage
 
 __all__ = [
     "main",
@@ -64,7 +65,12 @@ class Purge(BridgeCommand):
         for storage in self.storages:
             purge = purging.Purge(retention)
             try:
-                purged = storage.purge_by(purge, now, parsed_args.dry_run)
+                purged = storage.purge_by(
+                    purge,
+                    now,
+                    parsed_args.dry_run,
+                    self._held(storage),
+                )
             except exceptions.StorageError as error:
                 self.app.stderr.write(f"{error}\n")
                 failed = 1
@@ -76,6 +82,15 @@ class Purge(BridgeCommand):
             if parsed_args.dry_run and retention.rules:
                 self._write_counts(retention, purge)
         return failed
+
+    def _held(self, storage: Storage) -> int | None:
+        """As the daemon does, wait for those that traces are sent to."""
+        from profiler_bridge import forward
+        from profiler_bridge.daemon import settling
+
+        self.conf.register_opts(forward.OPTS, forward.GROUP)
+        self.conf.register_opts(settling.OPTS, settling.GROUP)
+        return settling.held(self.conf, storage)
 
     def _retention(self, parsed_args: argparse.Namespace) -> Retention:
         older_than = parsed_args.older_than

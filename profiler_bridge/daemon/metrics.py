@@ -225,9 +225,9 @@ SETTLED_WAITING = _gauge(
     BY_CONSUMER,
     "livemax",
 )
-SETTLED_LAG = _gauge(
-    "settled_lag_seconds",
-    "For how long what settled has waited for its consumer.",
+SETTLED_SEEN = _gauge(
+    "settled_seen_timestamp_seconds",
+    "Up to when a consumer has what has settled, in seconds since 1970.",
     BY_CONSUMER,
     "livemax",
 )
@@ -444,19 +444,19 @@ class SettlingMetrics:
         name_process(process)
         self._settled = SETTLED.labels(consumer)
         self._lost = SETTLED_LOST.labels(consumer)
-        self._lag = SETTLED_LAG.labels(consumer)
+        self._seen = SETTLED_SEEN.labels(consumer)
         self._waiting = SETTLED_WAITING.labels(consumer)
 
-    def report(self, taken: int, waiting: int, lag: float) -> None:
+    def report(self, taken: int, waiting: int, seen: float) -> None:
         """Report how far it is.
 
         :param taken: how many traces the consumer took since the last report
         :param waiting: how many wait, as far as that is known
-        :param lag: how many seconds what settled has waited for it
+        :param seen: up to when it has all, in seconds since 1970
         """
         self._settled.inc(taken)
         self._waiting.set(waiting)
-        self._lag.set(lag)
+        self._seen.set(seen)
 
     def count_lost(self, traces: int) -> None:
         """Count traces that it did not take in time."""

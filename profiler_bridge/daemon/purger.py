@@ -46,7 +46,6 @@ class Purger(cotyledon.Service):
     ) -> None:
         super().__init__(worker_id)
         self._conf = conf
-        self._forwarded = str(settling.get_storage(conf))
         self._retention = storages.get_retention(conf)
         self._purges = {
             storage: Purge(self._retention)
@@ -72,10 +71,8 @@ class Purger(cotyledon.Service):
             time.sleep(every)
 
     def _purge(self, storage: Storage) -> None:
-        held = None
         try:
-            if str(storage) == self._forwarded:
-                held = settling.held(self._conf, storage.plugin)
+            held = settling.held(self._conf, storage)
             purged = storage.purge_by(
                 self._purges[storage],
                 time.time_ns() // 1000,

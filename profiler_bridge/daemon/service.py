@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from oslo_config import cfg
 from oslo_log import log as logging
 
-from profiler_bridge import exceptions, forward
+from profiler_bridge import exceptions
 from profiler_bridge import storage as storages
 from profiler_bridge.bus.transport import (
     get_buses,
@@ -144,6 +144,44 @@ def _prepare(storage: Storage) -> None:
         LOG.warning("Starting without the storage: %s", problem)
 
 
+def _refuse_other_processes(
+    before: cfg.ConfigOpts, after: cfg.ConfigOpts
+) -> None:
+    """Look whether new options mean processes of another kind.
+
+    :raises ConfigurationError: they do
+    """
+    changed = [
+        what
+        for what, process in (
+            (
+                f"workers in [{GROUP}] from or to 0",
+                lambda c: not c[GROUP].workers,
+            ),
+            (f"here in [{settling.GROUP}]", lambda c: c[settling.GROUP].here),
+            (
+                "what settled traces set off: endpoint in [forward],"
+                f" request_metrics in [{GROUP}], storage in"
+                f" [{settling.GROUP}], or rules for Redis",
+                settling.check,
+            ),
+            ("whether there is something to purge", _purges),
+        )
+        if process(before) != process(after)
+    ]
+    if changed:
+        raise exceptions.ConfigurationError(
+            f"restart profiler-bridge for another {' and '.join(changed)}"
+        )
+
+
+def _purges(conf: cfg.ConfigOpts) -> bool:
+    """Whether a process has to delete old traces."""
+    return bool(storages.get_retention(conf).lengths) and not all(
+        storage.plugin.expires for storage in storages.get_storages(conf)
+    )
+
+
 class _Processes:
     """The daemon's processes.
 
@@ -175,22 +213,21 @@ class _Processes:
                 self._start(Worker, number, self._liveness, self._has_metrics),
                 conf[GROUP].workers,
             )
+            # The manager starts no service without a process.
             for number in self._routes
+            if conf[GROUP].workers
         ]
         self._expect_workers()
         self._manager.register_hooks(
             on_new_worker=self._on_new_worker,
             on_dead_worker=self._on_dead_worker,
         )
-        if storages.get_retention(conf).lengths and not all(
-            storage.plugin.expires for storage in storages.get_storages(conf)
-        ):
+        if _purges(conf):
             self._manager.add(self._start(Purger, self._has_metrics))
-        self._consumers = settling.check(conf)
-        if conf[settling.GROUP].here:
-            for number in range(len(self._consumers)):
+        for consumer in settling.check(conf):
+            if conf[settling.GROUP].here:
                 self._manager.add(
-                    self._start(Settling, number, self._has_metrics)
+                    self._start(Settling, consumer, self._has_metrics)
                 )
         if endpoint is not None:
             from profiler_bridge.daemon.endpoint import MetricsServer
@@ -246,9 +283,9 @@ class _Processes:
         """
         try:
             conf = self._load()
+            _refuse_other_processes(self._conf, conf)
             self._keep_storages(conf)
             self._keep_buses(conf)
-            self._keep_consumers(conf)
             SetAside.from_conf(conf).prepare()
             self._use(conf)
         except Exception as error:  # noqa: BLE001 - the daemon goes on
@@ -276,19 +313,6 @@ class _Processes:
             storages.set_connection_strings(
                 conf, storages.connection_strings(self._conf)
             )
-
-    def _keep_consumers(self, conf: cfg.ConfigOpts) -> None:
-        """Have new options go on with what settled traces set off."""
-        if settling.check(conf) != self._consumers:
-            LOG.error(
-                "Going on with what settled traces set off before; restart"
-                " profiler-bridge for the rest"
-            )
-            for group, option in (
-                (forward.GROUP, "endpoint"),
-                (GROUP, "request_metrics"),
-            ):
-                conf.set_override(option, self._conf[group][option], group)
 
     def _keep_buses(self, conf: cfg.ConfigOpts) -> None:
         """Have new options go on with as many buses as there are."""

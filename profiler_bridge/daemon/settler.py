@@ -96,8 +96,7 @@ class _Way:
     ) -> None:
         self.age = age
         self.following = following
-        # What was missed before is counted as lost.
-        first = slots.slot_of(slots.now() - 2 * hold)
+        first = slots.slot_of(slots.now() - hold)
         self.slots = Slots(plugin, task, first)
 
     def last(self) -> int:
@@ -115,6 +114,9 @@ class Settler:
 
     :param stopping: set when the process is to end
     :param lose: told how many traces the consumer has not taken in time
+    :param report: told now and then how many it has taken since the last
+        time; how many of the oldest ten minutes' wait for it; and up to when
+        all that arrived has been seen to, in seconds since 1970
     """
 
     def __init__(
@@ -124,12 +126,14 @@ class Settler:
         waiting: Waiting,
         stopping: threading.Event,
         lose: Callable[[int], object],
+        report: Callable[[int, int, float], object] = lambda *_: None,
     ) -> None:
         self._plugin = plugin
         self._consumer = consumer
         self._waiting = waiting
         self._stopping = stopping
         self._lose = lose
+        self._tell = report
         first, late = tasks(consumer.name)
         quiet = waiting.quiet + _WRITE
         following = -(-waiting.quiet // SLOT)
@@ -146,17 +150,16 @@ class Settler:
         # The slots before this one need not be kept any more.
         self._kept = 0
         self._noted: set[str] = set()
-        #: How many traces the consumer was given since this was made.
-        self.taken = 0
-        #: How many of the next ten minutes' have settled, and are not seen to.
-        self.waiting = 0
+        self._taken = 0
+        self._backlog = 0
 
-    def age(self) -> float:
-        """For how many seconds what should be done has not been."""
-        return max(
-            max(0, way.last() + 1 - way.slots.next) * SLOT / 1e6
+    def _report(self) -> None:
+        seen = min(
+            way.slots.next * SLOT + way.age
             for way in (self._first, self._late)
         )
+        self._tell(self._taken, self._backlog, seen / 1e6)
+        self._taken = 0
 
     def turn(self) -> bool:
         """Give to the consumer what is due, as far as others do not.
@@ -166,7 +169,9 @@ class Settler:
         :raises StorageError: it is to be tried again
         """
         goes_on = self._go_on(self._first)
-        return self._go_on(self._late) or goes_on
+        goes_on = self._go_on(self._late) or goes_on
+        self._report()
+        return goes_on
 
     def _go_on(self, way: _Way) -> bool:
         last = way.last()
@@ -182,7 +187,7 @@ class Settler:
         following = way.following
         arrived = slots.arrivals(self._plugin, begin, end - 1 + following)
         if way is self._first:
-            self.waiting = sum(
+            self._backlog = sum(
                 len(base_ids)
                 for slot, base_ids in arrived.items()
                 if slot < end and not way.slots.is_done(slot)
@@ -205,7 +210,7 @@ class Settler:
             done += 1
         way.slots.pass_by(done)
         if way is self._first and done == end:
-            self.waiting = 0
+            self._backlog = 0
         if way is self._late and done > begin:
             self._forget_arrivals()
         return done > begin and end <= last
@@ -220,21 +225,23 @@ class Settler:
         """Do what is due in a slot that was taken."""
         self._slot = slot
         self._noted = set()
+        lost = 0
         try:
-            self._take(way, {*base_ids}, {*later})
+            with contextlib.suppress(_HeldTooLong):
+                lost = len(base_ids)
+                self._take(way, {*base_ids}, {*later})
+                lost = 0
             way.slots.finish()
         except Leased:
             return
-        except _HeldTooLong:
-            # The first way leaves them to the other.
-            if way is self._late:
-                self._lose(len({*base_ids} - self._noted))
-            way.slots.finish()
         except BaseException:
             # Otherwise it is waited for until the lease runs out.
             with contextlib.suppress(exceptions.StorageError):
                 way.slots.give_back()
             raise
+        # The first way leaves them to the other.
+        if lost and way is self._late:
+            self._lose(lost - len(self._noted))
 
     def _take(self, way: _Way, base_ids: set[str], later: set[str]) -> None:
         going_on = base_ids & later
@@ -353,7 +360,7 @@ class Settler:
             [settled for _, settled in given],
             lambda seconds: self._wait(way, seconds),
         )
-        self.taken += len(given)
+        self._taken += len(given)
         notes = sorted(
             note
             for taken, _ in given
@@ -389,6 +396,7 @@ class Settler:
         while True:
             way.slots.renew()
             self._keep()
+            self._report()
             if slots.now() - self._slot * SLOT > self._waiting.hold:
                 raise _HeldTooLong
             pause = min(seconds, 5.0)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,6 @@ from profiler_bridge.daemon import consumers
 from profiler_bridge.daemon.settler import Interrupted, Settler, Waiting, tasks
 from profiler_bridge.retry import pauses
 from profiler_bridge.storage import slots
-from profiler_bridge.storage.plugin import StoragePlugin
 from profiler_bridge.storage.retention import Duration
 from profiler_bridge.storage.slots import SLOT
 from profiler_bridge.storage.traces import Storage
@@ -89,6 +89,11 @@ def waiting(conf: cfg.ConfigOpts) -> Waiting:
     life = 0
     if get_storage(conf).plugin.expires:
         life = storages.get_retention(conf).plain * 1_000_000
+        if life < 2 * at_most and consumers.is_any(conf, get_storage(conf)):
+            raise exceptions.ConfigurationError(
+                f"settle_at_most in [{GROUP}] must be less than half of"
+                " retention: otherwise traces expire before they have settled"
+            )
     return Waiting(quiet, at_most, max(hold, 2 * at_most + 6 * SLOT), life)
 
 
@@ -118,19 +123,20 @@ def check(conf: cfg.ConfigOpts) -> list[str]:
     return names
 
 
-def held(conf: cfg.ConfigOpts, plugin: StoragePlugin) -> int | None:
-    """Since when traces may not have been forwarded yet.
+def held(conf: cfg.ConfigOpts, storage: Storage) -> int | None:
+    """Since when traces of a storage may not have been forwarded yet.
 
-    :returns: microseconds since 1970; None where nothing is forwarded
+    :returns: microseconds since 1970; None where none are
+    :raises StorageError: it cannot be found out
     """
     names = consumers.get_targets(conf)
     hold: int = conf[forward.GROUP].hold * 1_000_000
-    if not names or not hold:
+    if not names or not hold or str(storage) != str(get_storage(conf)):
         return None
     earliest = slots.now() - hold
     first = slots.slot_of(earliest)
     done = min(
-        slots.done_before(plugin, task, first)
+        slots.done_before(storage.plugin, task, first)
         for name in names
         for task in tasks(name)
     )
@@ -140,7 +146,7 @@ def held(conf: cfg.ConfigOpts, plugin: StoragePlugin) -> int | None:
 class Settling(cotyledon.Service):
     """The process that sees to settled traces for one consumer.
 
-    :param number: of the consumer, among :func:`consumers.get_consumers`
+    :param consumer: its name
     :param has_metrics: whether the daemon serves any
     """
 
@@ -150,7 +156,7 @@ class Settling(cotyledon.Service):
         self,
         worker_id: Any,
         conf: cfg.ConfigOpts,
-        number: int,
+        consumer: str,
         has_metrics: bool,
     ) -> None:
         super().__init__(worker_id)
@@ -159,14 +165,15 @@ class Settling(cotyledon.Service):
         self._storage = get_storage(conf)
         self._waiting = waiting(conf)
         metrics: SettlingMetrics | None = None
-        name = consumers.get_names(conf, self._storage)[number]
         if has_metrics:
             from profiler_bridge.daemon.metrics import SettlingMetrics
 
-            metrics = SettlingMetrics(name, consumers.process_name(name))
+            metrics = SettlingMetrics(
+                consumer, consumers.process_name(consumer)
+            )
         self._metrics = metrics
         self._consumer = consumers.get_consumer(
-            conf, self._storage, name, has_metrics=has_metrics
+            conf, self._storage, consumer, has_metrics=has_metrics
         )
 
     def run(self) -> None:
@@ -178,21 +185,34 @@ class Settling(cotyledon.Service):
             self._ended.set()
 
     def _run(self) -> None:
-        is_failing = False
-        for pause in pauses(last=_LONGEST_PAUSE):
+        waits = pauses(last=_LONGEST_PAUSE)
+        while True:
+            began = time.monotonic()
             problem = self._try()
             if problem is None:
                 return
-            if not is_failing:
-                is_failing = True
-                LOG.warning(
-                    "Settled traces wait for %s: %s",
-                    self._consumer.name,
-                    problem,
-                )
-            self._storage.close()
-            if self._stopping.wait(pause):
-                return
+            LOG.warning(
+                "Settled traces wait for %s: %s", self._consumer.name, problem
+            )
+            if time.monotonic() - began > 2 * _LONGEST_PAUSE:
+                waits = pauses(last=_LONGEST_PAUSE)
+            is_there = False
+            while not is_there:
+                self._storage.close()
+                if self._stopping.wait(next(waits)):
+                    return
+                is_there = self._is_storage_there()
+            LOG.info("Settled traces are seen to again")
+
+    def _is_storage_there(self) -> bool:
+        try:
+            self._storage.check()
+        except exceptions.StorageError:
+            return False
+        except Exception as error:  # noqa: BLE001 - a plugin's bug
+            LOG.debug("%s: %s", type(error).__name__, error, exc_info=False)
+            return False
+        return True
 
     def _try(self) -> str | None:
         """See to traces until the process is to end.
@@ -218,17 +238,15 @@ class Settling(cotyledon.Service):
             self._waiting,
             self._stopping,
             self._lose,
+            self._report,
         )
-        taken = 0
         while not self._stopping.is_set():
-            goes_on = settler.turn()
-            if self._metrics:
-                self._metrics.report(
-                    settler.taken - taken, settler.waiting, settler.age()
-                )
-                taken = settler.taken
-            if not goes_on:
+            if not settler.turn():
                 self._stopping.wait(_TURN)
+
+    def _report(self, taken: int, waiting: int, seen: float) -> None:
+        if self._metrics:
+            self._metrics.report(taken, waiting, seen)
 
     def _lose(self, traces: int) -> None:
         if not traces:

@@ -52,21 +52,23 @@ class HeadersFile:
 
     def headers(self) -> Mapping[str, str]:
         """Those of the file; as they were when it cannot be used now."""
+        problem = self._read_again()
+        if problem and self._seen is not None:
+            LOG.warning("%s; the headers remain as they were", problem)
+            self._seen = None
+        return self._headers
+
+    def _read_again(self) -> str:
+        """Read them, if they have changed; why that is impossible, if so."""
         try:
             stamp = _stamp(self._status())
             if stamp != self._seen:
-                self._seen = stamp
-                self._headers = self._read()
+                headers = self._read()
+                self._seen, self._headers = stamp, headers
                 LOG.info("%s is read again", self._path)
         except exceptions.ConfigurationError as error:
-            if self._seen is not None:
-                LOG.warning(
-                    "%s; the headers remain as they were",
-                    error,
-                    exc_info=False,
-                )
-                self._seen = None
-        return self._headers
+            return str(error)
+        return ""
 
     def _status(self) -> os.stat_result:
         try:

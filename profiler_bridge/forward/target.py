@@ -8,6 +8,7 @@ https://opentelemetry.io/docs/specs/otlp/#otlphttp-response says.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import time
@@ -47,6 +48,8 @@ _SPREAD = 1.1
 # The same is logged again after so many seconds.
 _LOG_EVERY = 60.0
 _LONGEST_MESSAGE = 200
+# What is shorter is in many words.
+_SHORTEST_SECRET = 4
 # zlib's. Of spans it makes a tenth more bytes than the 6 to 9 that are usual,
 # in half the time.
 _LEVEL = 4
@@ -212,19 +215,7 @@ class Target(Consumer):
 
     def _send(self, batch: Batch, wait: Callable[[float], None]) -> None:
         body = self._compressed(batch.encode(self._encoding))
-        for pause in pauses(first=_FIRST_PAUSE, last=_LAST_PAUSE):
-            wait(0.0)
-            try:
-                answer = self._client.post(body, self._all_headers())
-            except Unreachable as error:
-                self._await(Outcome.UNREACHABLE, str(error))
-            else:
-                if answer.status not in _TRY_AGAIN:
-                    break
-                said = f"it answers {answer.status}{self._said(answer)}"
-                self._await(Outcome.BUSY, said)
-                pause = _retry_after(answer) or pause
-            wait(pause)
+        answer = self._answer(body, wait)
         if self._is_waiting:
             LOG.info("%s answers again", self)
             self._report_waiting(False)
@@ -236,6 +227,29 @@ class Target(Consumer):
                 self._send(half, wait)
         else:
             self._refused(answer, batch.spans)
+
+    def _answer(self, body: bytes, wait: Callable[[float], None]) -> Answer:
+        """The first that is not to be tried again."""
+        for pause in pauses(first=_FIRST_PAUSE, last=_LAST_PAUSE):
+            wait(0.0)
+            answer, problem = self._post(body)
+            if answer is None:
+                self._await(Outcome.UNREACHABLE, problem)
+            elif answer.status in _TRY_AGAIN:
+                said = f"it answers {answer.status}{self._said(answer)}"
+                self._await(Outcome.BUSY, said)
+                pause = _retry_after(answer) or pause
+            else:
+                return answer
+            wait(pause)
+        raise AssertionError  # there is no last pause
+
+    def _post(self, body: bytes) -> tuple[Answer | None, str]:
+        """The answer, or why there is none."""
+        try:
+            return self._client.post(body, self._all_headers()), ""
+        except Unreachable as error:
+            return None, str(error)
 
     def _compressed(self, body: bytes) -> bytes:
         if not self._endpoint.compress:
@@ -264,10 +278,11 @@ class Target(Consumer):
         self.report.report_waiting(waiting)
 
     def _accepted(self, answer: Answer, spans: int) -> None:
-        rejected, why = 0, ""
-        try:
+        rejected, why, is_otlp = 0, "", False
+        with contextlib.suppress(ValueError):
             rejected, why = self._reader(answer).rejected(answer.body)
-        except ValueError:
+            is_otlp = True
+        if not is_otlp:
             self._log(
                 "strange",
                 f"answers {answer.status} with what is not OTLP: is it what it"
@@ -282,12 +297,12 @@ class Target(Consumer):
             self.report.count_rejected(rejected)
             self._log(
                 "rejects",
-                f"has rejected {rejected} of {spans} spans{_shown(why)}",
+                f"has rejected {rejected} of {spans} spans{self._shown(why)}",
             )
         elif why:
             self._log(
                 "warns",
-                f"has taken {spans} spans with a warning{_shown(why)}",
+                f"has taken {spans} spans with a warning{self._shown(why)}",
             )
 
     def _refused(self, answer: Answer, spans: int) -> None:
@@ -312,7 +327,21 @@ class Target(Consumer):
         except ValueError:
             # Mostly plain text of a server or a proxy.
             said = answer.body.decode("utf-8", "replace").strip()
-        return _shown(said)
+        return self._shown(said)
+
+    def _shown(self, said: str) -> str:
+        for secret in self._secrets():
+            said = said.replace(secret, "***")
+        return f": {_cut(said)}" if said else ""
+
+    def _secrets(self) -> Iterator[str]:
+        """What a server may repeat that nobody else is to see."""
+        for name, value in self._all_headers().items():
+            if name not in self._headers or name == "Authorization":
+                # Whole, and without the kind of token before it.
+                for secret in (value, value.split(" ")[-1]):
+                    if len(secret) >= _SHORTEST_SECRET:
+                        yield secret
 
     def _reader(self, answer: Answer) -> Encoding:
         """For the encoding in which an answer says that it is."""
@@ -330,7 +359,7 @@ class Target(Consumer):
         now = time.monotonic()
         if now >= self._logged.get(what, 0.0):
             self._logged[what] = now + _LOG_EVERY
-            LOG.warning("%s %s", self, problem, exc_info=False)
+            LOG.warning("%s %s", self, problem)
 
 
 class _Unknown(Exception):
@@ -365,10 +394,6 @@ def _retry_after(answer: Answer) -> float | None:
         return None
     spread = random.uniform(1.0, _SPREAD)  # noqa: S311 - no secret
     return min(seconds, _LONGEST_RETRY_AFTER) * spread
-
-
-def _shown(said: str) -> str:
-    return f": {_cut(said)}" if said else ""
 
 
 def _cut(said: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from oslo_config import cfg
 
 from profiler_bridge import exceptions, forward
+from profiler_bridge.daemon import settling
 from profiler_bridge.preflight.findings import Finding, Result, finding
 
 
@@ -19,6 +20,7 @@ def check_forward(conf: cfg.ConfigOpts) -> Iterator[Finding]:
     :returns: nothing where nothing is to be sent
     """
     try:
+        settling.check(conf)
         targets = forward.targets(conf)
     except exceptions.ConfigurationError as error:
         yield finding("forward", Result.FAILURE, error)

@@ -234,9 +234,11 @@ class Slots:
 def done_before(plugin: StoragePlugin, task: str, first: int) -> int:
     """The slot before which all are done.
 
-    :param first: what it is at least
+    :param first: where it begins, if nothing is done yet, or if that was
+        twice as long ago
     """
+    long_ago = 2 * first - slot_of(now())
     return max(
-        (lease.slot for lease in plugin.leases(f"{task}/done", first)),
+        (lease.slot for lease in plugin.leases(f"{task}/done", long_ago)),
         default=first,
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from prometheus_client import parser
 
 from profiler_bridge.testing.sample import Payload, request, seeded
-from tests import bus
+from tests import bus, otlp_server
 from tests.daemon import wait_for
 from tests.functional.test_monitoring import Watched
 
@@ -92,3 +92,54 @@ def test_requests_are_counted_once(
         assert running.total("settled_traces_lost_total") == 0
         assert running.terminate() == 0
     assert "Traceback" not in running.log
+
+
+def with_section(running: Watched, section: str, text: str) -> None:
+    with running.config_file.open("a") as file:
+        file.write(f"[{section}]\n{text}\n")
+
+
+def test_one_host_stores_and_another_forwards(
+    transport_url: str, sqlite_url: str, tmp_path: Path
+) -> None:
+    names = ("storing", "forwarding")
+    for name in names:
+        (tmp_path / name).mkdir()
+    storing, forwarding = (
+        Watched(tmp_path / name, transport_url, sqlite_url, workers=workers)
+        for name, workers in zip(names, (1, 0), strict=True)
+    )
+    with otlp_server.collector() as target:
+        for running, here in ((storing, "false"), (forwarding, "true")):
+            with_section(
+                running, "settled", f"settle_after = 1\nhere = {here}"
+            )
+            with_section(running, "forward", f"endpoint = {target.url}")
+        with storing, forwarding:
+            storing.wait_until_ready()
+            forwarding.wait_until_ready()
+            assert settled(storing) == []
+            payloads = traces(range(5))
+            bus.publish(transport_url, map(bus.envelope, payloads))
+            wait_for(lambda: len(target.spans()) == 5 * 7, "all spans")
+            # What means other processes is refused; the others go on.
+            text = forwarding.config_file.read_text()
+            for changed, problem in (
+                (text.replace("workers = 0", "workers = 1"), "workers in"),
+                (text.replace("endpoint =", "#"), "endpoint in [forward]"),
+                (text.replace("here = true", "here = false"), "here in"),
+            ):
+                forwarding.config_file.write_text(changed)
+                forwarding.signal("HUP")
+                wait_for(lambda: problem in forwarding.log, problem)  # noqa: B023
+            forwarding.config_file.write_text(text)
+            before = settled(forwarding)
+            forwarding.signal("HUP")
+            wait_for(
+                lambda: settled(forwarding) not in ([], before), "new options"
+            )
+            more = traces(range(5, 8))
+            bus.publish(transport_url, map(bus.envelope, more))
+            wait_for(lambda: len(target.spans()) == 8 * 7, "the others")
+            assert [storing.terminate(), forwarding.terminate()] == [0, 0]
+    assert "Traceback" not in storing.log + forwarding.log

@@ -344,6 +344,74 @@ def test_what_nobody_takes_in_time_is_counted(
     assert target.spans == ids(payloads)
 
 
+def test_a_new_consumer_begins_with_what_is_held(
+    storage: Storage, clock: Clock
+) -> None:
+    target = Target()
+    lost: list[int] = []
+    store(storage, request(seeded(1)))
+    clock.advance(5 * 3600 * SECOND)
+    payloads = request(seeded(2), clock.moment)
+    store(storage, payloads)
+    clock.advance(3600 * SECOND)
+    turn(settler(storage, target, lost.append))
+    assert target.spans == ids(payloads)
+    assert lost == []
+
+
+def test_how_far_a_consumer_is_is_told_while_it_waits(
+    storage: Storage, clock: Clock
+) -> None:
+    reports: list[tuple[int, int, float]] = []
+    target = Target()
+
+    def is_away(wait: Callable[[float], None]) -> None:
+        for _ in range(20):
+            clock.advance(20 * SECOND)
+            wait(0.0)
+
+    target.before = is_away
+    one = Settler(
+        storage.plugin,
+        target,
+        WAITING,
+        threading.Event(),
+        lambda traces: None,
+        lambda *report: reports.append(report),
+    )
+    arrived = clock.moment / 1e6
+    store(storage, request(seeded(1)))
+    store(storage, request(seeded(2)))
+    clock.advance(MINUTE)
+    turn(one)
+    assert max(waiting for _, waiting, _ in reports) == 2
+    assert min(seen for *_, seen in reports) <= arrived + 22
+    assert sum(taken for taken, *_ in reports) == 2
+    clock.advance(MINUTE)
+    turn(one)
+    assert reports[-1][1:] == (0, pytest.approx(clock.moment / 1e6, abs=11))
+
+
+def test_notes_live_as_long_as_the_trace(
+    redis_server: servers.Redis, redis_url: str, clock: Clock
+) -> None:
+    storage = Storage(RedisPlugin(redis_url, retention=3600))
+    storage.prepare()
+    storage.arrivals = Arrivals()
+    payloads = request(seeded(1))
+    base_id = payloads[0]["base_id"]
+    store(storage, payloads)
+    storage.plugin.keep({base_id: 30 * 24 * 3600})
+    target = Target()
+    clock.advance(MINUTE)
+    turn(settler(storage, target))
+    assert target.spans == ids(payloads)
+    for key in ("summary", "marks"):
+        life = redis_server.execute("TTL", f"profiler_bridge:{key}:{base_id}")
+        assert life > 29 * 24 * 3600
+    storage.close()
+
+
 def test_what_waits_does_not_expire(
     redis_server: servers.Redis, redis_url: str, clock: Clock
 ) -> None:

@@ -373,12 +373,18 @@ def firing(
 def test_settled_traces_that_wait_or_are_lost_fire_alerts(
     tmp_path: Path,
 ) -> None:
-    lag = "profiler_bridge_settled_lag_seconds"
+    seen = "profiler_bridge_settled_seen_timestamp_seconds"
     lost = "profiler_bridge_settled_traces_lost_total"
     series = [
         # 27 hours are 324 times five minutes.
-        {"series": f'{lag}{{consumer="tempo"}}', "values": "20x320 600x10"},
-        {"series": f'{lag}{{consumer="keep"}}', "values": "600x320 20x10"},
+        {
+            "series": f'{seen}{{consumer="tempo"}}',
+            "values": "0+300x320 96000x10",
+        },
+        {
+            "series": f'{seen}{{consumer="keep"}}',
+            "values": "0x320 96300+300x10",
+        },
         {"series": f'{lost}{{consumer="tempo"}}', "values": "0x323 5x10"},
         {"series": f'{lost}{{consumer="keep"}}', "values": "5x330"},
     ]

@@ -156,6 +156,7 @@ class RedisPlugin(StoragePlugin):
                 write.shared_lives(replies),
                 write.string_keys,
             )
+            self._client.run(write.without_life(replies), confirmed=True)
         return replies
 
     def notifications(self, base_id: str) -> list[Notification]:

@@ -66,6 +66,7 @@ class Write:
         # added to, and afterwards.
         self._summaries: dict[int, int] = {}
         self._names: list[int] = []
+        self._marks_lives: dict[str, int] = {}
         self._existences: dict[str, int] = {}
         self._lives: dict[str, int] = {}
         # And how long keys live on that are of many traces.
@@ -173,8 +174,18 @@ class Write:
         if marks:
             scored = itertools.chain(*(("0", mark) for mark in marks))
             commands.append(("ZADD", marks_key, *scored))
-        if self._lifetime:
+        if self._lifetime and pieces:
             commands.append(expire(marks_key, self._lifetime.of_traces))
+        elif self._lifetime:
+            # They live as long as they did, which may be longer than others.
+            self._marks_lives[marks_key] = len(commands)
+            commands.append(("TTL", marks_key))
+
+    def without_life(self, replies: Sequence[Any]) -> Iterator[Command]:
+        """What gives one to marks that were made anew, without a piece."""
+        for key, at in self._marks_lives.items():
+            if self._lifetime and replies[at] < 0:
+                yield expire(key, self._lifetime.of_traces)
 
     def known(self, replies: Sequence[Any]) -> set[int]:
         """Digests of the pieces that were there before."""
