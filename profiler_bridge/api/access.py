@@ -48,9 +48,10 @@ def _keystone(app: WSGIApplication, conf: cfg.ConfigOpts) -> WSGIApplication:
             "auth_strategy in [api]: for keystone install"
             " profiler_bridge[keystone]"
         ) from None
-    own = {"oslo_config_config": conf, "log_name": __name__}
     try:
-        guarded: WSGIApplication = auth_token.AuthProtocol(app, own)
+        guarded: WSGIApplication = auth_token.AuthProtocol(
+            app, {"oslo_config_config": conf}
+        )
     except Exception as error:  # noqa: BLE001 - Keystone's plugins raise any
         raise exceptions.ConfigurationError(
             f"[keystone_authtoken] cannot be used: {error}"

@@ -56,10 +56,10 @@ def describe(error: Exception) -> tuple[int, str]:
         LOG.error("Not answered: %s", _line(str(error)), exc_info=False)
         return (
             500,
-            "the storage cannot be read: the log of the service says why",
+            "the storage cannot be read: the log says why",
         )
     LOG.error("Not answered", exc_info=error)
-    return 500, "this failed: the log of the service says why"
+    return 500, "this failed: the log says why"
 
 
 def register(app: flask.Flask) -> None:
