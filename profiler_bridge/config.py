@@ -38,7 +38,10 @@ class HasOptions(Protocol):
 
 
 def prepare(
-    args: Sequence[str], *modules: HasOptions, needed: bool = True
+    args: Sequence[str],
+    *modules: HasOptions,
+    needed: bool = True,
+    prog: str = "profiler-bridge",
 ) -> cfg.ConfigOpts:
     """Read configuration files, options and logging options.
 
@@ -48,6 +51,7 @@ def prepare(
     :param modules: whose options are wanted
     :param needed: a file in one of those places that this user may not read
         is an error; otherwise it is left out
+    :param prog: what ``--help`` calls the program
     :raises ConfigurationError: a file or a value is wrong
     """
     # Imported here, for a report needs no options, unless a file is named.
@@ -66,7 +70,7 @@ def prepare(
             conf(
                 list(args),
                 project=PROJECT,
-                prog="profiler-bridge",
+                prog=prog,
                 version=metadata.version(PROJECT),
                 default_config_files=files,
                 default_config_dirs=cfg.find_config_dirs(PROJECT, _FILE),
@@ -221,6 +225,21 @@ def load(args: Sequence[str]) -> cfg.ConfigOpts:
     return conf
 
 
+def load_api(
+    args: Sequence[str], prog: str = "profiler-bridge"
+) -> cfg.ConfigOpts:
+    """The configuration of the service for reading.
+
+    :param args: the command line, without the program's name
+    :param prog: what ``--help`` calls the program
+    :raises ConfigurationError: a file or a value is wrong
+    """
+    from profiler_bridge import storage
+    from profiler_bridge.api import options
+
+    return prepare(args, storage, options, prog=prog)
+
+
 def verify(conf: cfg.ConfigOpts) -> None:
     """Look at the daemon's options, beyond their types.
 
@@ -306,9 +325,10 @@ def modules() -> list[HasOptions]:
 
 def list_opts() -> list[tuple[str, Sequence[cfg.Opt]]]:
     """For oslo-config-generator and oslo-config-validator."""
+    from profiler_bridge.api import options
     from profiler_bridge.storage import retention
 
     return [
-        *((module.GROUP, module.OPTS) for module in modules()),
+        *((module.GROUP, module.OPTS) for module in [*modules(), options]),
         *retention.list_opts(),
     ]

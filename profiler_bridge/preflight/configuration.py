@@ -23,8 +23,15 @@ NAMESPACES = frozenset(
         "profiler_bridge.storage.redis",
         "oslo.log",
         "oslo.messaging",
+        "oslo.middleware.basic_auth",
+        "oslo.middleware.cors",
+        "oslo.middleware.healthcheck",
+        "oslo.middleware.http_proxy_to_wsgi",
+        "keystonemiddleware.auth_token",
     }
 )
+# Which options it has is for keystoneauth's plugins to say.
+_KEYSTONE = "keystone_authtoken"
 
 
 def check_configuration(
@@ -57,6 +64,8 @@ def check_configuration(
         for section, options in sections.items():
             if section.lower().startswith(SECTION):
                 continue  # what is unknown there is an error
+            if section.lower() == _KEYSTONE:
+                continue
             for name in options:
                 if (_normal(section), name) not in known:
                     unknown.append(f"{name} in [{section}] of {path}")

@@ -34,7 +34,12 @@ DIALECTS = {
     for name in ("mssql", "mysql", "oracle", "postgresql")
 }
 # Of no use to any program that runs by itself.
-OTHERS = {"cmd2", "jsonschema", "osprofiler", "pkg_resources", "requests"}
+OTHERS = {
+    *("cmd2", "jsonschema", "osprofiler", "pkg_resources", "requests"),
+    # What only the service for reading needs.
+    *("flask", "keystonemiddleware", "profiler_bridge.api", "waitress"),
+    *("oslo_middleware", "werkzeug"),
+}
 METRICS = {"prometheus_client"}
 CLIFF = {"cliff", "prettytable"}
 DAEMON = {"cotyledon", "jinja2", "oslo_reports", *METRICS}

@@ -45,7 +45,9 @@ ROOMS = [
     "daemon",
     "archive",
     "transfer",
+    "api",
     "config",
+    "wsgi",
     "preflight",
     "cmd",
 ]
@@ -133,7 +135,14 @@ def own_sections(text: str) -> list[str]:
         section.strip()
         for section in sections
         if section.startswith(
-            ("bridge]", "forward]", "osprofiler]", "retention:", "settled]")
+            (
+                "api]",
+                "bridge]",
+                "forward]",
+                "osprofiler]",
+                "retention:",
+                "settled]",
+            )
         )
     ]
 
