@@ -39,6 +39,7 @@ ROOMS = [
     "rules",
     "report",
     "storage",
+    "arguments",
     "forward",
     "bus",
     "sender",
