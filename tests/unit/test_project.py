@@ -23,6 +23,7 @@ ROOMS = [
     "exceptions",
     "url",
     "retry",
+    "timed",
     "text",
     "notification",
     "body",
@@ -42,13 +43,16 @@ ROOMS = [
     "arguments",
     "forward",
     "bus",
-    "sender",
     "daemon",
     "archive",
     "transfer",
+    "api",
     "config",
+    "reading",
+    "sender",
     "preflight",
     "cmd",
+    "osprofiler",
 ]
 
 
