@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import base64
+import functools
 import http.client
 import json
 import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlencode, urlsplit
 
@@ -42,6 +44,17 @@ def _file(text: str) -> str:
     if not text.startswith("/"):
         raise ValueError("the whole path of a file, from /")
     return text
+
+
+# To read the system's certificates takes 30 ms of CPU, and Rally has a driver
+# for each iteration.
+@functools.lru_cache(8)
+def _context(ca_file: str | None, changed: int) -> ssl.SSLContext:
+    """What servers are trusted with.
+
+    :param changed: when the file was; it is read again after that
+    """
+    return ssl.create_default_context(cafile=ca_file)
 
 
 _OPTIONS: Mapping[str, Callable[[str], Any]] = {
@@ -103,7 +116,8 @@ class _Served:
         self._tls = None
         if parts.scheme == "bridge+https":
             try:
-                self._tls = ssl.create_default_context(cafile=ca_file)
+                changed = ca_file and Path(ca_file).stat().st_mtime_ns
+                self._tls = _context(ca_file, changed or 0)
             except ssl.SSLError:
                 self._refuse("ca_file: there is no certificate in it")
             except OSError as error:

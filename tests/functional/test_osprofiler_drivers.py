@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import json
 import socket
@@ -20,7 +21,7 @@ from oslo_config import cfg
 from osprofiler import exc, notifier, opts
 from osprofiler.drivers.base import get_driver
 
-import profiler_bridge.osprofiler  # noqa: F401 - registers the drivers
+import profiler_bridge.osprofiler  # registers the drivers
 from profiler_bridge.notification import format_timestamp
 from profiler_bridge.reading import served
 from profiler_bridge.storage import get_storage
@@ -213,6 +214,15 @@ def test_rally_has_one_driver_for_each_iteration(
     # The service's threads may not have closed their last one yet.
     assert servers.wait_until(lambda: open_files() <= before + 1, 10)
     assert redis_server.execute("CLIENT", "LIST").count("\n") <= clients
+
+
+def test_rally_finds_the_drivers() -> None:
+    """By an entry point, whose module it imports."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    name, module = setup["entry_points"]["rally_plugins"].strip().split(" = ")
+    assert name == "path"
+    assert module == profiler_bridge.osprofiler.__name__
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
