@@ -28,6 +28,9 @@ _PORTS = {"bridge+http": 80, "bridge+https": 443}
 # So much of an answer is read, in bytes.
 _MOST_READ = 2**28
 _CHUNK = 2**20
+_MOST_OF_ERROR = 2**16
+# How many characters of an error's words are shown.
+_LONGEST = 200
 # Seconds, for a request as a whole.
 _TIMEOUT = 60.0
 _is_path = re.compile("[!-~]*").fullmatch
@@ -91,6 +94,15 @@ def answers(connection_str: str) -> Answers:
         ),
         given.get("limit", LIMIT),
     )
+
+
+def _message(body: bytes) -> str:
+    """What the service says of an error; empty for any other's words."""
+    try:
+        message = json.loads(body)["error"]["message"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return message if isinstance(message, str) else ""
 
 
 class _Served:
@@ -166,15 +178,16 @@ class _Served:
             status, reason, body = self._request(path)
         except (OSError, http.client.HTTPException) as error:
             self._fail(timed.described(error))
-        if status in (401, 403):
-            login = "Authorization" in self._headers
+        if status == 401 and "Authorization" not in self._headers:
+            scheme = self._name.partition(":")[0]
             self._fail(
-                f"it refuses {'this user' if login else 'who has no user'}"
-                f" ({status}); write"
-                f" {self._name.partition(':')[0]}://user:password@host"
+                "it wants to know who asks (401); write"
+                f" {scheme}://user:password@host"
             )
+        if status in (401, 403):
+            self._fail(f"it refuses this user ({status})")
         if status != 200:
-            words = printable(reason)[:80]
+            words = printable(_message(body) or reason)[:_LONGEST]
             self._fail(f"it answers {status} {words}".rstrip())
         try:
             answer = json.loads(body)
@@ -185,7 +198,7 @@ class _Served:
         return answer
 
     def _request(self, path: str) -> tuple[int, str, bytes]:
-        """Status, its words and the body, which is empty unless it is 200."""
+        """Status, its words and the body: that of an error may be cut."""
         until = time.monotonic() + self._timeout
         connection = http.client.HTTPConnection(self._host, self._port)
         connection.auto_open = 0
@@ -197,7 +210,8 @@ class _Served:
             )
             with connection.getresponse() as answer:
                 if answer.status != 200:
-                    return answer.status, answer.reason, b""
+                    error = answer.read(_MOST_OF_ERROR)
+                    return answer.status, answer.reason, error
                 body = bytearray()
                 while chunk := answer.read(_CHUNK):
                     body += chunk

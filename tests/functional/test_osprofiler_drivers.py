@@ -110,6 +110,22 @@ def test_reports_are_osprofilers(connection_str: str, url: str) -> None:
             assert equal_reports(report, theirs)
 
 
+def test_reports_as_deep_as_they_are(
+    storage: Storage, connection_str: str
+) -> None:
+    """Deeper than the json module goes."""
+    rng = seeded(50)
+    base_id = parent = new_id(rng)
+    trace: list[Payload] = []
+    for number in range(1000):
+        own = new_id(rng)
+        trace += span(base_id, own, parent, STARTED + 1000 * number)
+        parent = own
+    write(storage, trace)
+    report = get_driver(connection_str).get_report(base_id)
+    assert equal_reports(report, osprofiler_report(trace))
+
+
 def test_unknown_traces(connection_str: str) -> None:
     driver = get_driver(connection_str)
     nothing = osprofiler_report([])
@@ -341,7 +357,16 @@ REFUSED = b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"
             b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n",
             "it answers 302 Found",
         ),
-        (REFUSED, "it refuses this user (401); write bridge+http://user"),
+        (
+            b"HTTP/1.1 503 Oh\r\n\r\n"
+            b'{"error": {"message": "the storage is\\nslow"}}',
+            "it answers 503 the storage is\\nslow",
+        ),
+        (
+            b"HTTP/1.1 503 Oh\r\n\r\n" + b'{"error": ' * 10_000,
+            "it answers 503 Oh",
+        ),
+        (REFUSED, "it refuses this user (401)"),
         (OK + b"[", "what it answers is cut off, or not of profiler-bridge"),
         (OK + b"[" * 100_000, "what it answers is cut off, or not"),
         (OK + b"{}", "what it answers is cut off, or not"),
@@ -362,8 +387,8 @@ def test_answers_that_are_none(
 
 def test_who_has_no_user_is_told() -> None:
     with answering(REFUSED) as place:
-        assert "it refuses who has no user (401)" in said(
-            f"bridge+http://{place}"
+        assert said(f"bridge+http://{place}").endswith(
+            "who asks (401); write bridge+http://user:password@host"
         )
 
 
