@@ -13,6 +13,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,22 @@ def test_rally_has_one_driver_for_each_iteration(
     # The service's threads may not have closed their last one yet.
     assert servers.wait_until(lambda: open_files() <= before + 1, 10)
     assert redis_server.execute("CLIENT", "LIST").count("\n") <= clients
+
+
+def test_threads_of_horizon(connection_str: str) -> None:
+    """Each request of a browser has its own driver."""
+    stderr = sys.stderr
+
+    def answer(number: int) -> str:
+        driver = get_driver(f"{connection_str}?limit={number % 4 + 1}")
+        report = driver.get_report(driver.list_traces()[-1]["base_id"])
+        return str(report["children"][0]["trace_id"])
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = [*pool.map(answer, range(40))]
+    assert answers == answers[:4] * 10
+    # Options are read with errors of oslo.config caught there.
+    assert sys.stderr is stderr
 
 
 def test_rally_finds_the_drivers() -> None:
