@@ -56,7 +56,12 @@ def make_app(
 
 def _blueprints() -> list[flask.Blueprint]:
     """What there is to be asked for; one line a part."""
-    return []
+    # Imported here, for they ask this module for the storage.
+    from profiler_bridge.api import native
+
+    return [
+        native.blueprint(),
+    ]
 
 
 def _note_route() -> None:

@@ -8,9 +8,8 @@ import argparse
 import contextlib
 from pathlib import Path
 
-from profiler_bridge import storage, transfer
+from profiler_bridge import arguments, storage, transfer
 from profiler_bridge.archive import COMPRESSIONS, Archive
-from profiler_bridge.cmd import arguments
 from profiler_bridge.cmd.app import BridgeCommand
 from profiler_bridge.text import printable
 

@@ -9,8 +9,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from profiler_bridge import archive, exceptions, storage
-from profiler_bridge.cmd import arguments
+from profiler_bridge import archive, arguments, exceptions, storage
 from profiler_bridge.cmd.app import BridgeCommand
 from profiler_bridge.daemon.set_aside import SetAside
 from profiler_bridge.notification import Notification

@@ -10,8 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from profiler_bridge import config, exceptions, forward
-from profiler_bridge.cmd import arguments
+from profiler_bridge import arguments, config, exceptions, forward
 from profiler_bridge.cmd.app import CLEARED, BridgeCommand
 from profiler_bridge.query import TraceQuery
 from profiler_bridge.settled import Settled

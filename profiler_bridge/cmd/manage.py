@@ -9,9 +9,8 @@ import sys
 import time
 from dataclasses import replace
 
-from profiler_bridge import exceptions
+from profiler_bridge import arguments, exceptions
 from profiler_bridge import storage as storages
-from profiler_bridge.cmd import arguments
 from profiler_bridge.cmd.app import BridgeApp, BridgeCommand
 from profiler_bridge.cmd.set_aside import (
     SetAsideDrop,

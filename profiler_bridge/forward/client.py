@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import io
-import socket
 import ssl
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from profiler_bridge.forward.endpoint import Endpoint
+from profiler_bridge.timed import Timed, connect, described
 
 #: No more of an answer is read.
 MOST_READ = 65536
-_CHUNK = 65536
 
 
 class Unreachable(Exception):
@@ -42,55 +40,6 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class _Timed:
-    """A socket as http.client uses it, with one time for all that is done.
-
-    The standard library bounds the time of each call, of which a server that
-    sends a byte now and then has as many as it likes.
-
-    :ivar until: the end of that time, by time.monotonic()
-    :ivar is_over: nothing is sent any more. http.client says so while there
-        is an answer to be read.
-    """
-
-    def __init__(self, connection: socket.socket, until: float) -> None:
-        self._socket = connection
-        self.until = until
-        self.is_over = False
-
-    def bounded(self) -> socket.socket:
-        left = self.until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("timed out")
-        self._socket.settimeout(left)
-        return self._socket
-
-    def sendall(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self.bounded().send(rest[:_CHUNK]) :]
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Reader(self))
-
-    def close(self) -> None:
-        self.is_over = True
-
-    def end(self) -> None:
-        self._socket.close()
-
-
-class _Reader(io.RawIOBase):
-    def __init__(self, timed: _Timed) -> None:
-        self._timed = timed
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        return self._timed.bounded().recv_into(buffer)
-
-
 class Client:
     """Sends to one endpoint, one request after the other.
 
@@ -99,7 +48,7 @@ class Client:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._timed: _Timed | None = None
+        self._timed: Timed | None = None
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send a request and read what is said to it.
@@ -115,34 +64,23 @@ class Client:
                 self.close()
             return self._post(self._connected(until), until, body, headers)
         except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(_described(error)) from None
+            raise Unreachable(described(error)) from None
 
     def close(self) -> None:
         if self._timed is not None:
             self._timed.end()
             self._timed = None
 
-    def _connected(self, until: float) -> _Timed:
+    def _connected(self, until: float) -> Timed:
         endpoint = self._endpoint
-        plain = socket.create_connection(
-            (endpoint.host, endpoint.port), endpoint.timeout
+        self._timed = connect(
+            endpoint.host, endpoint.port, endpoint.tls, until
         )
-        try:
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if endpoint.tls is not None:
-                plain.settimeout(max(0.001, until - time.monotonic()))
-                plain = endpoint.tls.wrap_socket(
-                    plain, server_hostname=endpoint.host
-                )
-        except BaseException:
-            plain.close()
-            raise
-        self._timed = _Timed(plain, until)
         return self._timed
 
     def _post(
         self,
-        timed: _Timed,
+        timed: Timed,
         until: float,
         body: bytes,
         headers: Mapping[str, str],
@@ -179,15 +117,3 @@ class Client:
         finally:
             if not is_whole or timed.is_over:
                 self.close()
-
-
-def _described(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "it does not answer in time"
-    if isinstance(error, http.client.RemoteDisconnected):
-        return "it closes the connection without an answer"
-    if isinstance(error, http.client.HTTPException):
-        return "what it answers is not HTTP"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not valid: {error.verify_message}"
-    return getattr(error, "strerror", None) or str(error)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from profiler_bridge.cmd import arguments
+from profiler_bridge import arguments
 from profiler_bridge.query import Sort, TraceQuery
 from profiler_bridge.storage import retention
 

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from profiler_bridge import exceptions
-from profiler_bridge.cmd import arguments
+from profiler_bridge import arguments, exceptions
 from profiler_bridge.cmd.report import columns
 from profiler_bridge.cmd.report.base import ListingCommand
 from profiler_bridge.cmd.report.files import write_private

@@ -10,7 +10,7 @@ from typing import Any
 
 from cliff.columns import FormattableColumn
 
-from profiler_bridge.cmd import arguments
+from profiler_bridge import arguments
 from profiler_bridge.cmd.report.base import ListingCommand
 from profiler_bridge.cmd.report.columns import BaseID, Printable
 from profiler_bridge.cmd.report.tables import Column, add_long, table

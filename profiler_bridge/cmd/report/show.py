@@ -9,7 +9,7 @@ import dataclasses
 import time
 from collections.abc import Iterable
 
-from profiler_bridge.cmd import arguments
+from profiler_bridge import arguments
 from profiler_bridge.cmd.report import terminal
 from profiler_bridge.cmd.report.base import ReadingCommand
 from profiler_bridge.cmd.report.files import write_private

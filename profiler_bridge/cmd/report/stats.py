@@ -10,7 +10,7 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
-from profiler_bridge.cmd import arguments
+from profiler_bridge import arguments
 from profiler_bridge.cmd.report.base import ListingCommand
 from profiler_bridge.cmd.report.columns import BaseID, Duration
 from profiler_bridge.cmd.report.tables import Column, add_long, keys, table

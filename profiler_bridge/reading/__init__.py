@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""Stored traces for whoever reads through osprofiler's drivers."""
