@@ -150,10 +150,9 @@ def test_index_tells_what_there_is(client: Client) -> None:
     answer = client.get("/")
     assert answer.status_code == 200
     assert answer.json is not None
-    assert answer.json["paths"] == [
-        *("/fails/<how>", "/own", "/streams/<int:parts>/<how>"),
-        *("/traces", "/traces/<base_id>"),
-    ]
+    assert {"/own", "/traces/<base_id>", "/v1/traces/<base_id>"} <= {
+        *answer.json["paths"]
+    }
 
 
 def test_every_answer_forbids_what_it_does_not_need(client: Client) -> None:
