@@ -34,12 +34,11 @@ import prometheus_client
 
 from profiler_bridge.daemon import metrics
 from profiler_bridge.operation import LONGEST
-from profiler_bridge.report import spans
-from profiler_bridge.report.spans import Place
+from profiler_bridge.report import edges, spans
+from profiler_bridge.report.edges import Call
 from profiler_bridge.settled import Consumer, Settled
 from profiler_bridge.summary import TraceSummary
 from profiler_bridge.text import printable
-from profiler_bridge.trace import Span
 
 LOG = logging.getLogger(__name__)
 
@@ -101,11 +100,6 @@ _KINDS: Mapping[str | None, str] = {
     "CLIENT": "SPAN_KIND_CLIENT",
 }
 _STATUS = {False: "STATUS_CODE_UNSET", True: "STATUS_CODE_ERROR"}
-_CALL = ""
-_DATABASE = "database"
-_VIRTUAL_NODE = "virtual_node"
-_USER = "user"
-
 _Labels = tuple[str, ...]
 _T = TypeVar("_T")
 
@@ -151,80 +145,42 @@ class RequestMetrics(Consumer):
             self._edges.get(labels).add(requests)
 
 
-class _Request(NamedTuple):
-    """One along an edge.
-
-    :param server: the seconds that it took the one who was asked; None where
-        that is not known
-    :param client: those that it took the other, likewise
-    """
-
-    server: float | None
-    client: float | None
-    has_failed: bool
-
-
 class _Counted(NamedTuple):
     """What there is to count of some traces.
 
     Each metric is changed once for all of them: that halves the cost, and
     leaves little time for a crash to come between.
 
-    :param operations: by labels, the seconds that each span took
+    :param operations: by labels, the microseconds that each span took
     :param edges: by labels
     """
 
     operations: dict[_Labels, list[float | None]]
-    edges: dict[_Labels, list[_Request]]
+    edges: dict[_Labels, list[Call]]
 
     def add(self, settled: Settled) -> None:
         trace = settled.trace
-        parents = {
-            child.trace_id: span
-            for span in trace.spans
-            for child in span.children
-        }
+        parents = edges.parents(trace)
         for span in trace.spans:
             # Of what never ended neither duration nor outcome is known.
             if span.stop is None or span.trace_id not in settled.new:
                 continue
-            parent = parents.get(span.trace_id)
-            role = spans.role(span, parent)
-            service = _service(span)
-            seconds = _seconds(span)
-            has_failed = _has_failed(span)
+            role = spans.role(span, parents.get(span.trace_id))
             labels = (
-                *(service, spans.label(span)),
-                *(_KINDS[role], _STATUS[has_failed]),
+                _bounded(spans.place(span).known_service),
+                spans.label(span),
+                _KINDS[role],
+                _STATUS[span.exception is not None],
             )
-            self.operations.setdefault(labels, []).append(seconds)
-            if role == "CLIENT" and spans.kind(span) == "db":
-                self._add_request(
-                    (service, _DATABASE, _DATABASE),
-                    _Request(seconds, seconds, has_failed),
+            self.operations.setdefault(labels, []).append(span.duration)
+            for call in edges.calls_of(span, role, parents, trace.base_id):
+                edge = call.edge
+                of_edge = (
+                    _bounded(edge.client),
+                    _bounded(edge.server),
+                    edge.connection,
                 )
-            if parent is not None:
-                client = _service(parent)
-                if client == service:
-                    continue
-                took = None
-                asked = spans.role(parent, parents.get(parent.trace_id))
-                # Otherwise its duration is not the call's.
-                if asked == "CLIENT":
-                    took = _seconds(parent)
-                    has_failed = has_failed or _has_failed(parent)
-                self._add_request(
-                    (client, service, _CALL),
-                    _Request(seconds, took, has_failed),
-                )
-            elif role == "SERVER" and span.parent_id == trace.base_id:
-                self._add_request(
-                    (_USER, service, _VIRTUAL_NODE),
-                    _Request(seconds, None, has_failed),
-                )
-
-    def _add_request(self, edge: _Labels, request: _Request) -> None:
-        self.edges.setdefault(edge, []).append(request)
+                self.edges.setdefault(of_edge, []).append(call)
 
 
 class _Operation(NamedTuple):
@@ -235,7 +191,7 @@ class _Operation(NamedTuple):
     def of(cls, labels: _Labels) -> _Operation:
         return cls(CALLS.labels(*labels), LATENCY.labels(*labels))
 
-    def add(self, calls: Sequence[float | None]) -> None:
+    def add(self, calls: Sequence[int | None]) -> None:
         self.calls.inc(len(calls))
         _observe(self.latency, calls)
 
@@ -255,7 +211,7 @@ class _Edge(NamedTuple):
             CLIENT_SECONDS.labels(*labels),
         )
 
-    def add(self, requests: Sequence[_Request]) -> None:
+    def add(self, requests: Sequence[Call]) -> None:
         self.requests.inc(len(requests))
         self.failed.inc(sum(request.has_failed for request in requests))
         _observe(self.server, [request.server for request in requests])
@@ -263,9 +219,9 @@ class _Edge(NamedTuple):
 
 
 def _observe(
-    histogram: prometheus_client.Histogram, seconds: Iterable[float | None]
+    histogram: prometheus_client.Histogram, took: Iterable[int | None]
 ) -> None:
-    known = [each for each in seconds if each is not None]
+    known = [max(each, 0) / 1_000_000 for each in took if each is not None]
     if known:
         metrics.observe(histogram, known)
 
@@ -320,23 +276,7 @@ def _name(counter: prometheus_client.Counter) -> str:
     return description.name
 
 
-def _service(span: Span) -> str:
-    first = span.first
-    return _service_name(first.project or "", first.service or "")
-
-
 @lru_cache(1024)
-def _service_name(project: str, service: str) -> str:
-    """As a trace's resource has it, on one line and of bounded length."""
-    name = Place(project, service, "").service_name or "unknown_service"
-    return printable(name[: LONGEST + 1])[:LONGEST]
-
-
-def _has_failed(span: Span) -> bool:
-    return span.exception is not None
-
-
-def _seconds(span: Span) -> float | None:
-    """How long a span took; None where an end is missing."""
-    duration = span.duration
-    return None if duration is None else max(duration, 0) / 1_000_000
+def _bounded(service: str) -> str:
+    """A service's name on one line and of bounded length."""
+    return printable(service[: LONGEST + 1])[:LONGEST]

@@ -203,7 +203,7 @@ def _groups(
 
 def _resource(place: Place) -> dict[str, str]:
     named = {
-        "service.name": place.service_name or "unknown_service",
+        "service.name": place.known_service,
         "service.namespace": spans.text(place.project),
         "host.name": spans.text(place.host),
     }

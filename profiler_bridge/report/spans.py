@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Set
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -17,6 +18,9 @@ from profiler_bridge.trace import Span, Trace
 
 # A reader whose numbers are JavaScript's gets all digits up to here.
 _MAX_INTEGER = 2**53
+
+#: A service's name where neither it nor its project is known.
+UNKNOWN_SERVICE = "unknown_service"
 
 _LONGEST_CLASS = 255
 _MOST_DESCRIBED = 4000
@@ -110,7 +114,18 @@ class Place(NamedTuple):
     @property
     def service_name(self) -> str:
         """Both in one, as osprofiler's otlp:// and jaeger:// have it."""
-        return text("-".join(filter(None, (self.project, self.service))))
+        return _service_name(self.project, self.service)
+
+    @property
+    def known_service(self) -> str:
+        """The same, with OpenTelemetry's word for none."""
+        return self.service_name or UNKNOWN_SERVICE
+
+
+# A trace has many spans, and few services.
+@lru_cache(1024)
+def _service_name(project: str, service: str) -> str:
+    return text("-".join(filter(None, (project, service))))
 
 
 def place(span: Span) -> Place:
