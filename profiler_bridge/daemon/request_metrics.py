@@ -155,7 +155,7 @@ class _Counted(NamedTuple):
     :param edges: by labels
     """
 
-    operations: dict[_Labels, list[float | None]]
+    operations: dict[_Labels, list[int | None]]
     edges: dict[_Labels, list[Call]]
 
     def add(self, settled: Settled) -> None:

@@ -117,7 +117,7 @@ def exported(trace: Trace, only: Set[str] | None = None) -> Iterator[Group]:
             ]
         if members:
             yield Group(
-                _resource(place),
+                resource_of(place),
                 (
                     _exported(trace_id, member, finished, own, place, late)
                     for member, own in members
@@ -125,16 +125,42 @@ def exported(trace: Trace, only: Set[str] | None = None) -> Iterator[Group]:
             )
 
 
+def placed(trace: Trace) -> Iterator[tuple[Place, Exported]]:
+    """The spans, earliest first, each with where it ran."""
+    trace_id = spans.trace_id(trace)
+    late = late_spans(trace)
+    for identified in spans.identified(trace):
+        place = spans.place(identified.span)
+        yield (
+            place,
+            _exported(
+                trace_id, identified, trace.finished, place, place, late
+            ),
+        )
+
+
 def render(trace: Trace) -> Iterator[str]:
     """Give the spans of :func:`exported`."""
-    yield '{"resourceSpans":['
+    yield '{"resourceSpans":'
+    yield from resource_spans(trace)
+    yield "}\n"
+
+
+def resource_spans(trace: Trace, as_text: bool = False) -> Iterator[str]:
+    """JSON of the list of :func:`exported`.
+
+    :param as_text: for readers that know values of attributes as text only
+    """
+    yield "["
     between = ""
     for group in exported(trace):
         yield f"{between}{opening(group.resource)}"
-        yield from spans.items(map(fields, group.spans), ",")
+        yield from spans.items(
+            (fields(span, as_text) for span in group.spans), ","
+        )
         yield CLOSING
         between = ","
-    yield "]}\n"
+    yield "]"
 
 
 def opening(resource: Mapping[str, str]) -> str:
@@ -150,8 +176,11 @@ def opening(resource: Mapping[str, str]) -> str:
 CLOSING = "]}]}"
 
 
-def fields(span: Exported) -> dict[str, Any]:
-    """A span as OTLP's JSON has it."""
+def fields(span: Exported, as_text: bool = False) -> dict[str, Any]:
+    """A span as OTLP's JSON has it.
+
+    :param as_text: values of attributes are text, whatever they are
+    """
     values: dict[str, Any] = {
         "traceId": span.trace_id,
         "spanId": span.id,
@@ -160,7 +189,7 @@ def fields(span: Exported) -> dict[str, Any]:
         "kind": span.kind,
         "startTimeUnixNano": str(span.start),
         "endTimeUnixNano": str(span.end),
-        "attributes": _attributes(span.attributes),
+        "attributes": _attributes(span.attributes, as_text),
     }
     if span.parent_id is None:
         del values["parentSpanId"]
@@ -201,7 +230,8 @@ def _groups(
     return groups
 
 
-def _resource(place: Place) -> dict[str, str]:
+def resource_of(place: Place) -> dict[str, str]:
+    """Its attributes: always a ``service.name``, others where known."""
     named = {
         "service.name": place.known_service,
         "service.namespace": spans.text(place.project),
@@ -222,15 +252,15 @@ def _exported(
     did = spans.label(span)
     attributes = spans.attributes(span, late, did)
     if own != resource:
-        known = _resource(resource)
-        for key, value in _resource(own).items():
+        known = resource_of(resource)
+        for key, value in resource_of(own).items():
             # The service's name has the namespace in it.
             if known.get(key) != value and key != "service.namespace":
                 attributes[key] = value
     error = None
     if span.stop is not None and span.exception is not None:
         error = Error(
-            _nanoseconds(span.stop.timestamp),
+            nanoseconds(span.stop.timestamp),
             spans.error_type(span),
             spans.error_message(span),
         )
@@ -240,23 +270,30 @@ def _exported(
         identified.parent_id,
         did,
         _KINDS[spans.role(span, identified.parent)],
-        _nanoseconds(span.started),
-        _nanoseconds(spans.ended(span, finished)),
+        nanoseconds(span.started),
+        nanoseconds(spans.ended(span, finished)),
         attributes,
         error,
     )
 
 
-def _nanoseconds(microseconds: int) -> int:
+def nanoseconds(microseconds: int) -> int:
+    """Within what the format can say: since 1970, until 2262."""
     nanoseconds = microseconds * 1000
     if 0 <= nanoseconds <= _MAX_NANOSECONDS:
         return nanoseconds
     return min(max(nanoseconds, 0), _MAX_NANOSECONDS)
 
 
-def _attributes(values: Mapping[str, Value]) -> list[dict[str, Any]]:
+def _attributes(
+    values: Mapping[str, Value], as_text: bool = False
+) -> list[dict[str, Any]]:
     return [
-        {"key": key, "value": _value(value)} for key, value in values.items()
+        {
+            "key": key,
+            "value": _value(spans.text(value) if as_text else value),
+        }
+        for key, value in values.items()
     ]
 
 

@@ -17,19 +17,22 @@ from profiler_bridge.trace import Trace
 
 
 def render(trace: Trace) -> Iterator[str]:
-    """Give one span a line, earliest first.
+    """Give the spans of :func:`exported`, each in a line."""
+    yield "[\n"
+    yield from spans.items(exported(trace))
+    yield "\n]\n"
+
+
+def exported(trace: Trace) -> Iterator[dict[str, Any]]:
+    """The spans as Zipkin has them, earliest first.
 
     A span whose start or stop is missing has no duration, and a tag that says
     so; one without a start has the time of its stop.
     """
     trace_id = spans.trace_id(trace)
     late = late_spans(trace)
-    yield "[\n"
-    yield from spans.items(
-        _span(trace_id, identified, late)
-        for identified in spans.identified(trace)
-    )
-    yield "\n]\n"
+    for identified in spans.identified(trace):
+        yield _span(trace_id, identified, late)
 
 
 def _span(
