@@ -14,6 +14,7 @@ The schemas are what clients decode answers into:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -838,3 +839,15 @@ def test_services_that_are_called_alike_are_one(tmp_path: Path) -> None:
     assert len(lists) == 4
     storage: Storage = client.application.config["STORAGE"]
     storage.close()
+
+
+def test_every_path_is_in_the_guide(requests: Storage) -> None:
+    guide = Path(__file__).parents[2] / "doc/source/admin/grafana.rst"
+    text = guide.read_text()
+    rules = make_client(requests).application.url_map.iter_rules()
+    for rule in rules:
+        path = re.sub(
+            "<(?:anything:)?(?:trace_)?([a-z]+)>", r"{\1}", rule.rule
+        )
+        if not path.startswith(("/static/", "/zipkin/", "/api/metrics/")):
+            assert f"``{path}``" in text
