@@ -204,7 +204,8 @@ def _by_ids(storage: Storage, ids: list[str]) -> Iterator[str]:
         try:
             trace = search.get(storage, trace_id)
         except exceptions.TraceNotFound as error:
-            errors.append({"code": 404, "msg": str(error)})
+            missing = {"code": 404, "msg": str(error), "traceID": trace_id}
+            errors.append(missing)
             continue
         yield "," if count else ""
         yield from jaeger.render(trace)

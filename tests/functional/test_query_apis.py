@@ -74,7 +74,7 @@ TAG = {
 ERRORS = {
     "anyOf": [
         {"type": "null"},
-        many(record(code=COUNT, msg=TEXT), minItems=1),
+        many(record(code=COUNT, msg=TEXT, traceID_=TEXT), minItems=1),
     ]
 }
 JAEGER_TRACE = record(
@@ -425,7 +425,9 @@ def test_clients_can_decode_the_answers_of_an_empty_storage(
             jsonschema.validate(answer, schema)
     for path in ("/api/traces/", "/api/v3/traces/", "/api/v2/trace/"):
         assert client.get(path + "1f").status_code == 404
-    assert get(client, "/api/traces?traceID=1f")["errors"][0]["code"] == 404
+    # By the id as it was given the UI knows which is missing.
+    [missing] = get(client, "/api/traces?traceID=1f")["errors"]
+    assert (missing["code"], missing["traceID"]) == (404, "1f")
     storage: Storage = client.application.config["STORAGE"]
     storage.close()
 
