@@ -245,6 +245,11 @@ ASKED: list[tuple[str, dict[str, Any]]] = [
         "/api/operations?service={service}&spanKind=server",
         structured(V3_OPERATION),
     ),
+    (
+        "/api/traces?end=1799999999000000&limit=20&lookback=custom"
+        "&service={service}&start=1",
+        structured(JAEGER_TRACE),
+    ),
     # Zipkin's
     ("/api/v2/services", many(TEXT)),
     ("/api/v2/spans?serviceName={service}", many(TEXT)),
@@ -258,6 +263,12 @@ ASKED: list[tuple[str, dict[str, Any]]] = [
         "/zipkin/api/v2/traces?annotationQuery=error%20and%20osprofiler.name"
         "&minDuration=1&maxDuration=99999999&endTs=4102444800000"
         "&lookback=4102444800000&limit=100",
+        many(ZIPKIN_TRACE),
+    ),
+    (
+        "/zipkin/api/v2/traces?serviceName={service}&spanName={operation}"
+        "&annotationQuery=http.request.method%3DPOST&endTs=1796000000000"
+        "&lookback=1796000000000&limit=10",
         many(ZIPKIN_TRACE),
     ),
     ("/api/v2/trace/{trace}", ZIPKIN_TRACE),
