@@ -35,7 +35,7 @@ import prometheus_client
 from profiler_bridge.daemon import metrics
 from profiler_bridge.operation import LONGEST
 from profiler_bridge.report import edges, spans
-from profiler_bridge.report.edges import Call
+from profiler_bridge.report.edges import Call, Edge
 from profiler_bridge.settled import Consumer, Settled
 from profiler_bridge.summary import TraceSummary
 from profiler_bridge.text import printable
@@ -167,20 +167,14 @@ class _Counted(NamedTuple):
                 continue
             role = spans.role(span, parents.get(span.trace_id))
             labels = (
-                _bounded(spans.place(span).known_service),
+                _bounded(spans.service(span)),
                 spans.label(span),
                 _KINDS[role],
                 _STATUS[span.exception is not None],
             )
             self.operations.setdefault(labels, []).append(span.duration)
             for call in edges.calls_of(span, role, parents, trace.base_id):
-                edge = call.edge
-                of_edge = (
-                    _bounded(edge.client),
-                    _bounded(edge.server),
-                    edge.connection,
-                )
-                self.edges.setdefault(of_edge, []).append(call)
+                self.edges.setdefault(_labels(call.edge), []).append(call)
 
 
 class _Operation(NamedTuple):
@@ -280,3 +274,8 @@ def _name(counter: prometheus_client.Counter) -> str:
 def _bounded(service: str) -> str:
     """A service's name on one line and of bounded length."""
     return printable(service[: LONGEST + 1])[:LONGEST]
+
+
+@lru_cache(1024)
+def _labels(edge: Edge) -> _Labels:
+    return _bounded(edge.client), _bounded(edge.server), edge.connection

@@ -76,14 +76,14 @@ def calls_of(
     """
     if span.stop is None:
         return
-    service = spans.place(span).known_service
+    service = spans.service(span)
     took = span.duration
     has_failed = span.exception is not None
     if role == "CLIENT" and spans.kind(span) == "db":
         yield Call(Edge(service, DATABASE, DATABASE), took, took, has_failed)
     parent = parents.get(span.trace_id)
     if parent is not None:
-        client = spans.place(parent).known_service
+        client = spans.service(parent)
         if client == service:
             return
         asked = None

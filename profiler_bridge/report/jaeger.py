@@ -109,7 +109,7 @@ def summary(trace: Trace) -> dict[str, Any]:
     trace_id = spans.trace_id(trace)
     services: dict[str, dict[str, Any]] = {}
     for span in trace.spans:
-        name = spans.place(span).known_service
+        name = spans.service(span)
         counts = services.setdefault(
             name, {"name": name, "spanCount": 0, "errorSpanCount": 0}
         )
@@ -120,7 +120,7 @@ def summary(trace: Trace) -> dict[str, Any]:
         "traceId": trace_id,
         # Jaeger's UI of early 2026 asks for it by this name.
         "traceID": trace_id,
-        "rootServiceName": spans.place(root).known_service,
+        "rootServiceName": spans.service(root),
         "rootOperationName": spans.label(root),
         "minStartTimeUnixNano": str(otlp.nanoseconds(trace.started)),
         "maxEndTimeUnixNano": str(otlp.nanoseconds(trace.finished)),

@@ -119,13 +119,24 @@ class Place(NamedTuple):
     @property
     def known_service(self) -> str:
         """The same, with OpenTelemetry's word for none."""
-        return self.service_name or UNKNOWN_SERVICE
+        return _known_service(self.project, self.service)
 
 
 # A trace has many spans, and few services.
 @lru_cache(1024)
 def _service_name(project: str, service: str) -> str:
     return text("-".join(filter(None, (project, service))))
+
+
+@lru_cache(1024)
+def _known_service(project: str, service: str) -> str:
+    return _service_name(project, service) or UNKNOWN_SERVICE
+
+
+def service(span: Span) -> str:
+    """The service that a span ran in; see :attr:`Place.known_service`."""
+    first = span.first
+    return _known_service(first.project or "", first.service or "")
 
 
 def place(span: Span) -> Place:
