@@ -57,10 +57,12 @@ def make_app(
 def _blueprints() -> list[flask.Blueprint]:
     """What there is to be asked for; one line a part."""
     # Imported here, for they ask this module for the storage.
-    from profiler_bridge.api import native
+    from profiler_bridge.api import jaeger, native, zipkin
 
     return [
         native.blueprint(),
+        jaeger.blueprint(),
+        zipkin.blueprint(),
     ]
 
 

@@ -214,8 +214,7 @@ def _by_ids(storage: Storage, ids: list[str]) -> Iterator[str]:
 
 
 def _trace(trace_id: str) -> flask.Response:
-    trace = search.get(storage(), trace_id)
-    return search.streamed(_whole(trace))
+    return search.answer(trace_id, _whole)
 
 
 def _whole(trace: Trace) -> Iterator[str]:
@@ -265,8 +264,7 @@ def _v3_operations() -> dict[str, Any]:
 
 
 def _v3_trace(trace_id: str) -> flask.Response:
-    trace = search.get(storage(), trace_id)
-    return search.streamed(_result(trace))
+    return search.answer(trace_id, _result)
 
 
 def _result(trace: Trace) -> Iterator[str]:

@@ -34,6 +34,7 @@ from typing import Any
 import flask
 
 from profiler_bridge import exceptions
+from profiler_bridge.api import app, etags
 from profiler_bridge.late import late_spans
 from profiler_bridge.notification import is_id
 from profiler_bridge.query import NOT, TraceQuery
@@ -44,7 +45,7 @@ from profiler_bridge.storage.traces import Storage
 from profiler_bridge.trace import Span, Trace
 
 #: A response's header that says what it has not been looked for in.
-PARTIAL = "Profiler-Bridge-Partial"
+PARTIAL = "X-Profiler-Bridge-Partial"
 #: What is said where a search had to end before it was done.
 STOPPED = "the time for this search was over before all was looked at"
 #: Operations of a service are those in so many of its newest traces.
@@ -338,13 +339,10 @@ def _until(
             return
 
 
-def get(storage: Storage, text: str) -> Trace:
-    """The trace of an id as other tools write it.
+def _base_ids(text: str) -> list[str]:
+    """As what a trace may be stored, the likeliest first.
 
-    :param text: a base_id, with or without dashes; leading zeros may be
-        missing
     :raises ArgumentTypeError: it is no id
-    :raises TraceNotFound: nothing of it is stored
     """
     digits = text.replace("-", "")
     if not _is_hexadecimal(digits):
@@ -353,15 +351,35 @@ def get(storage: Storage, text: str) -> Trace:
         )
     digits = digits.lower().zfill(32)
     dashed = str(uuid.UUID(digits))
-    # As they are stored: osprofiler's have dashes, and are in lower case.
+    # osprofiler's have dashes, and are in lower case.
     ids = [dashed, digits, dashed.upper(), digits.upper()]
     if is_id(text):
         ids.insert(1, text)
     if int(digits, 16) == 1:
         # What is exported of a trace without any bit, which is no id there.
         ids.append(str(uuid.UUID(int=0)))
+    return [*dict.fromkeys(ids)]
+
+
+def answer(
+    text: str, render: Callable[[Trace], Iterable[str]]
+) -> flask.Response:
+    """The response with one trace; see :func:`get`."""
+    if same := etags.unchanged(_base_ids(text)[0]):
+        return same
+    return streamed(render(get(app.storage(), text)))
+
+
+def get(storage: Storage, text: str) -> Trace:
+    """The trace of an id as other tools write it.
+
+    :param text: a base_id, with or without dashes; leading zeros may be
+        missing
+    :raises ArgumentTypeError: it is no id
+    :raises TraceNotFound: nothing of it is stored
+    """
     missing: exceptions.TraceNotFound | None = None
-    for base_id in dict.fromkeys(ids):
+    for base_id in _base_ids(text):
         try:
             return storage.trace(base_id)
         except exceptions.TraceNotFound as error:

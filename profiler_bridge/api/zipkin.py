@@ -153,8 +153,7 @@ def _lists(found: Found) -> Iterator[str]:
 
 
 def _trace(trace_id: str) -> flask.Response:
-    trace = search.get(storage(), trace_id)
-    return search.streamed(zipkin.render(trace))
+    return search.answer(trace_id, zipkin.render)
 
 
 def _trace_many() -> flask.Response:

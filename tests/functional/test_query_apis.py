@@ -25,9 +25,11 @@ import flask
 import jsonschema
 import pytest
 from flask.testing import FlaskClient
+from oslo_config import cfg
 
 from profiler_bridge import storage as storages
 from profiler_bridge.api import jaeger, search, zipkin
+from profiler_bridge.api.app import make_app
 from profiler_bridge.notification import Notification
 from profiler_bridge.query import TraceQuery
 from profiler_bridge.report import spans
@@ -616,6 +618,32 @@ def test_ids_of_traces(requests: Storage, path: str) -> None:
         response = client.get(f"{path}/{text}")
         assert response.status_code == status
         assert response.mimetype == "application/json"
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/traces/", "/api/v3/traces/", "/api/v2/trace/"]
+)
+def test_what_has_not_changed_is_not_sent_again(
+    requests: Storage, path: str
+) -> None:
+    client = make_client(requests)
+    tag = client.get(path + IDS[0]).headers["ETag"]
+    again = client.get(path + IDS[0], headers={"If-None-Match": tag})
+    assert (again.status_code, again.data) == (304, b"")
+    assert client.get(path + IDS[1]).headers["ETag"] != tag
+
+
+def test_the_application_answers_so(requests: Storage) -> None:
+    conf = cfg.ConfigOpts()
+    conf([], project="profiler_bridge", default_config_files=[])
+    client = make_app(conf, requests).test_client()
+    assert len(get(client, "/api/traces?limit=2")["data"]) == 2
+    # A name with all that may end a part of a path.
+    path = "/api/services/a%2F%2Fb%0D%0A%3F/operations"
+    assert get(client, path)["data"] == []
+    assert get(client, "/zipkin/api/v2/services")
+    for path in ("/api/traces/1f", "/api/v2/trace/1f"):
+        assert client.get(path).status_code == 404
 
 
 def test_ids_as_they_were_sent(tmp_path: Path) -> None:
