@@ -9,7 +9,7 @@ import sys
 import time
 from dataclasses import replace
 
-from profiler_bridge import arguments, exceptions
+from profiler_bridge import arguments, exceptions, forward
 from profiler_bridge import storage as storages
 from profiler_bridge.cmd.app import BridgeApp, BridgeCommand
 from profiler_bridge.cmd.set_aside import (
@@ -84,10 +84,12 @@ class Purge(BridgeCommand):
 
     def _held(self, storage: Storage) -> int | None:
         """As the daemon does, wait for those that traces are sent to."""
-        from profiler_bridge import forward
+        self.conf.register_opts(forward.OPTS, forward.GROUP)
+        if not self.conf[forward.GROUP].endpoint:
+            return None
+        # It imports the libraries of the bus.
         from profiler_bridge.daemon import settling
 
-        self.conf.register_opts(forward.OPTS, forward.GROUP)
         self.conf.register_opts(settling.OPTS, settling.GROUP)
         return settling.held(self.conf, storage)
 
