@@ -13,7 +13,6 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import webob.exc
 from oslo_config import cfg
 from oslo_middleware import basic_auth
-from oslo_middleware.exceptions import ConfigInvalid
 
 from profiler_bridge import exceptions
 from profiler_bridge.api import errors
@@ -105,7 +104,7 @@ class BasicAuth:
         self._right: set[tuple[object, str, bytes]] = set()
         try:
             basic_auth.validate_auth_file(path)
-        except (ConfigInvalid, ValueError, webob.exc.HTTPException):
+        except Exception:  # noqa: BLE001 - which, differs by release
             raise exceptions.ConfigurationError(
                 f"http_basic_auth_user_file in [oslo_middleware]: {path}"
                 " cannot be read, or has passwords that are not of bcrypt"

@@ -45,7 +45,7 @@ SECRET = "s3cret-of-somebody"
 
 def views() -> flask.Blueprint:
     """Views as those of the parts: they read, they stream, they fail."""
-    blueprint = flask.Blueprint("views", __name__)
+    blueprint = flask.Blueprint("views", __name__, url_prefix="/t")
 
     @blueprint.get("/traces/<base_id>")
     def trace(base_id: str) -> Any:
@@ -146,17 +146,24 @@ def on_free_port(text: str = "") -> str:
 # Answers
 
 
-def test_index_tells_what_there_is(client: Client) -> None:
-    answer = client.get("/")
+def test_index_tells_what_there_is(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no part has a page at the root."""
+    monkeypatch.setattr("profiler_bridge.api.app._blueprints", list)
+    answer = Client(app_of(configure())).get("/")
     assert answer.status_code == 200
     assert answer.json is not None
-    assert {"/own", "/traces/<base_id>", "/v1/traces/<base_id>"} <= {
-        *answer.json["paths"]
-    }
+    paths = ("own", "streams/<int:parts>/<how>", "traces")
+    assert answer.json["paths"] == [
+        "/t/fails/<how>",
+        *(f"/t/{path}" for path in paths),
+        "/t/traces/<base_id>",
+    ]
 
 
 def test_every_answer_forbids_what_it_does_not_need(client: Client) -> None:
-    for path in ("/", "/nothing", "/fails/bug", "/healthcheck"):
+    for path in ("/", "/nothing", "/t/fails/bug", "/healthcheck"):
         headers = client.get(path).headers
         policy = headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
@@ -164,16 +171,16 @@ def test_every_answer_forbids_what_it_does_not_need(client: Client) -> None:
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Referrer-Policy"] == "no-referrer"
         assert headers["Cache-Control"] == "private, no-cache"
-    own = client.get("/own").headers.getlist("Content-Security-Policy")
+    own = client.get("/t/own").headers.getlist("Content-Security-Policy")
     assert own == ["default-src 'self'"]
 
 
 def test_head_is_answered_as_get_without_a_body(client: Client) -> None:
-    got, head = client.get("/traces"), client.head("/traces")
+    got, head = client.get("/t/traces"), client.head("/t/traces")
     assert head.data == b""
     assert head.headers["Content-Length"] == str(len(got.data))
-    assert client.head("/streams/100000000/well").data == b""
-    assert client.post("/traces").status_code == 405
+    assert client.head("/t/streams/100000000/well").data == b""
+    assert client.post("/t/traces").status_code == 405
 
 
 @pytest.mark.parametrize(
@@ -194,7 +201,7 @@ def test_errors_are_one_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     # Also where nothing of an answer is sent yet.
-    for path in (f"/fails/{how}", f"/streams/0/{how}"):
+    for path in (f"/t/fails/{how}", f"/t/streams/0/{how}"):
         caplog.clear()
         answer = client.get(path)
         assert answer.status_code == status
@@ -209,7 +216,7 @@ def test_errors_are_one_line(
         assert len(logged) == (status >= 500)
         for record in logged:
             assert bool(record.exc_info) == (how == "bug")
-    text = client.get(f"/fails/{how}", headers={"Accept": "text/html,*/*"})
+    text = client.get(f"/t/fails/{how}", headers={"Accept": "text/html,*/*"})
     assert text.text == f"{message}\n"
     assert text.content_type == "text/plain; charset=utf-8"
 
@@ -223,7 +230,7 @@ def test_what_fails_half_way_ends_the_connection(
             caplog.clear()
             caplog.set_level(logging.INFO)
             connection = http.client.HTTPConnection("127.0.0.1", port)
-            connection.request("GET", f"/streams/50/{how}", headers=headers)
+            connection.request("GET", f"/t/streams/50/{how}", headers=headers)
             answer = connection.getresponse()
             assert answer.status == 200
             with pytest.raises(http.client.IncompleteRead):
@@ -245,22 +252,22 @@ def test_answers_are_compressed_part_by_part(
     client: Client,
 ) -> None:
     taken = {"Accept-Encoding": "br;q=1, gzip;q=0.5"}
-    answer = client.get("/streams/200/well", headers=taken)
+    answer = client.get("/t/streams/200/well", headers=taken)
     assert answer.headers["Content-Encoding"] == "gzip"
     assert "Accept-Encoding" in answer.headers["Vary"]
     assert "Content-Length" not in answer.headers
-    plain = client.get("/streams/200/well")
+    plain = client.get("/t/streams/200/well")
     assert "Content-Encoding" not in plain.headers
     assert "Accept-Encoding" in plain.headers["Vary"]
     assert gzip.decompress(answer.data) == plain.data
     # The first part of very many comes at once, and who leaves is let go.
-    endless = client.get("/streams/1000000000/well", headers=taken)
+    endless = client.get("/t/streams/1000000000/well", headers=taken)
     assert next(iter(endless.response))
     endless.close()
     for path, headers in (
-        ("/own", taken),  # it is small
-        ("/streams/200/well", {"Accept-Encoding": "gzip;q=0"}),
-        ("/fails/bug", taken),
+        ("/t/own", taken),  # it is small
+        ("/t/streams/200/well", {"Accept-Encoding": "gzip;q=0"}),
+        ("/t/fails/bug", taken),
     ):
         other = client.get(path, headers=headers)
         assert "Content-Encoding" not in other.headers
@@ -274,7 +281,7 @@ def test_a_trace_is_given_again_when_it_has_changed(
     first = sample.request(sample.seeded(1))
     second = sample.one_span(seed=2)
     write(traces, first[:2], second)
-    path = f"/traces/{first[0]['base_id']}"
+    path = f"/t/traces/{first[0]['base_id']}"
     answer = client.get(path)
     assert answer.status_code == 200
     tag = answer.headers["ETag"]
@@ -284,13 +291,13 @@ def test_a_trace_is_given_again_when_it_has_changed(
     assert unchanged.status_code == 304
     assert unchanged.data == b""
     assert unchanged.headers["ETag"] == tag
-    other = client.get(f"/traces/{second[0]['base_id']}", headers=asked)
+    other = client.get(f"/t/traces/{second[0]['base_id']}", headers=asked)
     assert other.status_code == 200
     write(traces, first[2:])
     changed = client.get(path, headers=asked)
     assert changed.status_code == 200
     assert changed.headers["ETag"] != tag
-    unknown = client.get(f"/traces/{sample.new_id(sample.seeded(9))}")
+    unknown = client.get(f"/t/traces/{sample.new_id(sample.seeded(9))}")
     assert unknown.status_code == 404
     assert "ETag" not in unknown.headers
     traces.close()
@@ -317,28 +324,34 @@ def test_a_line_of_the_log_for_each_request(
         headers={"X-Auth-Token": SECRET, "Authorization": SECRET},
         environ_base={"REMOTE_ADDR": "192.0.2.7\nforged"},
     ).close()
-    client.get("/traces?" + "a=%0a&" * 1000).close()
-    client.get("/streams/3/well").close()
+    client.get("/t/traces?" + "a=%0a&" * 1000).close()
+    client.get("/t/streams/3/well").close()
     lines = access_lines(caplog)
     assert len(lines) == 3
     assert lines[0].startswith(
         '192.0.2.7\\nforged - "GET /nothing%0Aforged%1B%5B2J?password=***" 404'
     )
     assert all(line.isprintable() and len(line) < 500 for line in lines)
-    assert ' "GET /streams/3/well" 200 ' in lines[2]
+    assert ' "GET /t/streams/3/well" 200 ' in lines[2]
     assert SECRET not in caplog.text
 
 
 def test_requests_are_counted_by_route(configure: Configure) -> None:
     client = Client(app_of(configure("metrics = true")))
-    for path in ("/traces/1", "/traces/2", "/streams/2/well", "/x", "/y"):
+    for path in (
+        "/t/traces/1",
+        "/t/traces/2",
+        "/t/streams/2/well",
+        "/x",
+        "/y",
+    ):
         answer = client.get(path)
         assert answer.data
         answer.close()
     told = client.get("/metrics").text
     for labels, count in (
-        ('route="/traces/<base_id>",status="500"', 2),
-        ('route="/streams/<int:parts>/<how>",status="200"', 1),
+        ('route="/t/traces/<base_id>",status="500"', 2),
+        ('route="/t/streams/<int:parts>/<how>",status="200"', 1),
         ('route="",status="404"', 2),
     ):
         assert (
@@ -360,12 +373,12 @@ def test_proxies_are_believed_where_told_so(
     for text in ("", believed):
         with served(configure(on_free_port(text))) as port:
             connection = http.client.HTTPConnection("127.0.0.1", port)
-            connection.request("GET", "/own", headers=headers)
+            connection.request("GET", "/t/own", headers=headers)
             assert connection.getresponse().read() == b"own"
             connection.close()
     before, after = access_lines(caplog)
-    assert before.startswith('127.0.0.1 - "GET /own"')
-    assert after.startswith('192.0.2.9 - "GET /profiler/own"')
+    assert before.startswith('127.0.0.1 - "GET /t/own"')
+    assert after.startswith('192.0.2.9 - "GET /profiler/t/own"')
 
 
 def test_other_origins_read_where_told_so(configure: Configure) -> None:
@@ -374,21 +387,21 @@ def test_other_origins_read_where_told_so(configure: Configure) -> None:
         "Access-Control-Request-Method": "GET",
     }
     allowed = "Access-Control-Allow-Origin"
-    assert allowed not in Client(app_of(configure())).get("/own").headers
+    assert allowed not in Client(app_of(configure())).get("/t/own").headers
     text = (
         "auth_strategy = http_basic\n"
         f"[oslo_middleware]\nhttp_basic_auth_user_file = {os.devnull}\n"
         "[cors]\nallowed_origin = https://grafana.example.org\n"
     )
     client = Client(app_of(configure(text)))
-    preflight = client.options("/own", headers=asked)
+    preflight = client.options("/t/own", headers=asked)
     assert preflight.status_code == 200
     assert preflight.headers[allowed] == asked["Origin"]
-    refused = client.get("/own", headers=asked)
+    refused = client.get("/t/own", headers=asked)
     assert refused.status_code == 401
     assert refused.headers[allowed] == asked["Origin"]
     asked["Origin"] = "https://elsewhere.example.org"
-    assert allowed not in client.get("/own", headers=asked).headers
+    assert allowed not in client.get("/t/own", headers=asked).headers
 
 
 def test_by_other_names_it_does_not_answer(configure: Configure) -> None:
@@ -399,7 +412,7 @@ def test_by_other_names_it_does_not_answer(configure: Configure) -> None:
         ("traces.example.org", 200),
         ("rebound.example.com", 400),
     ):
-        answer = client.get("/own", headers={"Host": name})
+        answer = client.get("/t/own", headers={"Host": name})
         assert answer.status_code == status, name
 
 
@@ -412,7 +425,7 @@ def test_health_needs_no_storage(configure: Configure, tmp_path: Path) -> None:
     )
     client = Client(app_of(configure(text, away)))
     assert client.get("/healthcheck").status_code == 200
-    assert client.get("/traces").status_code == 503
+    assert client.get("/t/traces").status_code == 503
     stop.touch()
     assert client.get("/healthcheck").status_code == 503
 
@@ -447,26 +460,26 @@ def test_basic_authentication(
         (("anna\nforged", SECRET), 401),
         (("", ""), 401),
     ):
-        answer = client.get("/own", auth=given)
+        answer = client.get("/t/own", auth=given)
         assert answer.status_code == status, given
         if status == 401:
             assert answer.headers["WWW-Authenticate"].startswith("Basic ")
         answer.close()
     for header in ("Basic", "Basic ???", f"Bearer {SECRET}", "\n"):
         wrong = {"HTTP_AUTHORIZATION": header}
-        answer = client.get("/own", environ_overrides=wrong)
+        answer = client.get("/t/own", environ_overrides=wrong)
         assert answer.status_code == 401
     # What fails behind it is no wrong password.
-    assert client.get("/fails/bug", auth=("anna", SECRET)).status_code == 500
+    assert client.get("/t/fails/bug", auth=("anna", SECRET)).status_code == 500
     assert client.get("/healthcheck").status_code == 200
     path.write_text(f"anna:{hashed('another')}\n")
-    assert client.get("/own", auth=("anna", SECRET)).status_code == 401
-    assert client.get("/own", auth=("anna", "another")).status_code == 200
-    assert any(' anna "GET /own" 200' in each for each in caplog.messages)
+    assert client.get("/t/own", auth=("anna", SECRET)).status_code == 401
+    assert client.get("/t/own", auth=("anna", "another")).status_code == 200
+    assert any(' anna "GET /t/own" 200' in each for each in caplog.messages)
     assert all(message.isprintable() for message in caplog.messages)
     assert SECRET not in " ".join(caplog.messages)
     path.unlink()
-    assert client.get("/own", auth=("anna", "another")).status_code == 500
+    assert client.get("/t/own", auth=("anna", "another")).status_code == 500
     with pytest.raises(exceptions.ConfigurationError, match="htpasswd cannot"):
         make_app(configure(text))
     path.write_text("anna:plain\n")
@@ -581,15 +594,15 @@ def test_tokens_of_keystone(
         ({"X-Auth-Token": "other", **forged}, 403),
         ({"X-Auth-Token": "reads"}, 200),
     ):
-        answer = client.get("/own", headers=headers)
+        answer = client.get("/t/own", headers=headers)
         assert answer.status_code == status, headers
         if status == 401:
             assert keystone_url in answer.headers["WWW-Authenticate"]
         assert "Content-Security-Policy" in answer.headers
         answer.close()
     assert client.get("/healthcheck").status_code == 200
-    assert any(' reads "GET /own" 200' in each for each in caplog.messages)
-    assert any(' other "GET /own" 403' in each for each in caplog.messages)
+    assert any(' reads "GET /t/own" 200' in each for each in caplog.messages)
+    assert any(' other "GET /t/own" 403' in each for each in caplog.messages)
     assert SECRET not in caplog.text
 
 
@@ -618,13 +631,13 @@ def assert_reads(url: str, writer_url: str, conf: cfg.ConfigOpts) -> None:
     write(traces, *payloads)
     traces.close()
     client = Client(app_of(conf))
-    listed = client.get("/traces")
+    listed = client.get("/t/traces")
     assert listed.json is not None
     assert len(listed.json["traces"]) == len(payloads)
     assert listed.json["services"]
     assert listed.json["failed"]
     for base_id in listed.json["traces"]:
-        answer = client.get(f"/traces/{base_id}")
+        answer = client.get(f"/t/traces/{base_id}")
         assert answer.status_code == 200
         assert "ETag" in answer.headers
     with pytest.raises(exceptions.StorageError):
@@ -702,17 +715,16 @@ def test_the_command_answers_until_it_is_told_to_end(
             with contextlib.closing(
                 http.client.HTTPConnection("127.0.0.1", conf.api.port)
             ) as connection:
-                connection.request("GET", "/")
+                connection.request("GET", "/healthcheck")
                 answer = connection.getresponse()
                 assert answer.status == 200
                 assert answer.headers["Server"] is None
-                assert json.loads(answer.read())["name"] == "profiler_bridge"
             running.send_signal(signal.SIGTERM)
             assert running.wait(30) == 0
         finally:
             running.kill()
             running.wait()
-    assert '"GET /" 200' in (tmp_path / "log").read_text()
+    assert '"GET /healthcheck" 200' in (tmp_path / "log").read_text()
 
 
 def test_the_command_says_what_it_refuses(configure: Configure) -> None:
@@ -737,14 +749,14 @@ from profiler_bridge.query import TraceQuery
 from profiler_bridge.wsgi import application
 from werkzeug.test import Client
 
-@application.get("/traces")
+@application.get("/t/traces")
 def traces():
     return {"traces": len(storage().list_traces(TraceQuery()))}
 
 children = []
 for _ in range(3):
     if not (child := os.fork()):
-        answers = [Client(application).get("/traces") for _ in range(5)]
+        answers = [Client(application).get("/t/traces") for _ in range(5)]
         os._exit(any(answer.json != {"traces": 1} for answer in answers))
     children.append(child)
 sys.exit(any(os.waitpid(child, 0)[1] for child in children))
