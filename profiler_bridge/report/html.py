@@ -108,7 +108,9 @@ def _links(links: Iterable[Link]) -> str:
     if shown[True]:
         files = f"<summary>Download</summary>\n{shown[True]}"
         shown[True] = f"<details>{files}</details>\n"
-    return "".join(shown.values())
+    inside = "".join(shown.values())
+    # In a file there is nothing to go on to.
+    return inside and f'<nav id="links" aria-label="More">\n{inside}</nav>\n'
 
 
 class Repeated(NamedTuple):

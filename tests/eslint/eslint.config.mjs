@@ -7,7 +7,7 @@ import js from "@eslint/js";
 // All that they use of the browser. A name that is not here is a mistake.
 const BROWSER = [
   "addEventListener", "devicePixelRatio", "document", "getComputedStyle",
-  "matchMedia", "requestAnimationFrame", "ResizeObserver",
+  "location", "matchMedia", "requestAnimationFrame", "ResizeObserver",
 ];
 
 export default [

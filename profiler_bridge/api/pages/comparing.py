@@ -134,7 +134,13 @@ def _of_query(text: str, statistics: Statistics) -> Side:
     try:
         query = query_of_text(text)
     except argparse.ArgumentTypeError as error:
-        return Side(statistics, str(error))
+        if "=" in text:
+            return Side(statistics, str(error))
+        return Side(
+            statistics,
+            f"{markup.text(text, 60)} is neither a base id nor filters, as"
+            " service=nova,since=2h",
+        )
     names = [part.partition("=")[0].strip() for part in text.split(",")]
     limit = query.limit if "limit" in names else DEFAULT_LIMIT
     reading = Reading(
