@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -33,6 +34,8 @@ FILES = {
     "tree": (".txt", "text/plain"),
     "html": (".html", "text/html"),
 }
+#: How many lines a tree has; nobody unfolds more.
+MOST_LINES = 20_000
 # About so many characters are sent at once.
 _PIECE = 2**16
 # Elements that are nested deeper are more than a browser likes to draw.
@@ -83,6 +86,7 @@ def tree(base_id: str) -> flask.Response:
         heading=heading,
         lines=_lines(shown, heading),
         root=_root(shown),
+        most=MOST_LINES,
     )
 
 
@@ -94,7 +98,9 @@ def pattern(text: str) -> str:
 
 
 def _root(shown: Trace) -> str | None:
-    return Roots.of(shown.notifications()).name
+    """A pattern for traces of the same; None where nothing has begun."""
+    name = Roots.of(shown.notifications()).name
+    return pattern(name) if name else None
 
 
 def _links(shown: Trace) -> Iterator[html.Link]:
@@ -102,7 +108,7 @@ def _links(shown: Trace) -> Iterator[html.Link]:
     yield html.Link("Traces", markup.link("traces"))
     root = _root(shown)
     if root:
-        url = markup.link("traces", root=pattern(root))
+        url = markup.link("traces", root=root)
         yield html.Link("Same operation", url)
     url = markup.link("compare", after=base_id)
     yield html.Link("Compare with\u2026", url)
@@ -162,9 +168,19 @@ class Line(NamedTuple):
 
 
 def _lines(shown: Trace, heading: Heading) -> Iterator[Line]:
-    rows = _tree.rows(shown, _tree.TreeOptions(), heading.late)
+    every = _tree.rows(shown, _tree.TreeOptions(), heading.late)
+    rows = itertools.islice(every, MOST_LINES)
     row = next(rows, None)
     nested: list[int] = []
+    # As long as nothing is late.
+    over = max(
+        (
+            _spans.ended(span, shown.finished)
+            for span in shown.spans
+            if span.trace_id not in heading.late
+        ),
+        default=shown.finished,
+    )
     while row is not None:
         after = next(rows, None)
         below = -1 if after is None else after.depth
@@ -175,20 +191,21 @@ def _lines(shown: Trace, heading: Heading) -> Iterator[Line]:
         while nested and nested[-1] >= below:
             nested.pop()
             closes += 1
-        yield _line(row, shown, heading, has_below, closes)
+        yield _line(row, shown, over, heading, has_below, closes)
         row = after
 
 
 def _line(
     row: _tree.Row,
     shown: Trace,
+    over: int,
     heading: Heading,
     has_below: bool,
     closes: int,
 ) -> Line:
     first, last = row.spans[0], row.spans[-1]
     names = [_spans.label(span) for span in row.spans[: row.period]]
-    whole = max(shown.finished - shown.started, 1)
+    whole = max(over - shown.started, 1)
     begin = 100 * max(first.started - shown.started, 0) / whole
     end = 100 * (_spans.ended(last, shown.finished) - shown.started) / whole
     above = None if row.parent is None else _spans.place(row.parent)
