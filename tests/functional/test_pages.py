@@ -259,6 +259,8 @@ def test_a_filter_that_cannot_be_used(filled: Client, path: str) -> None:
     assert f'class="filters" action="{path}"' in answer.text
     assert get(filled, path, limit="0").status_code == 400
     assert get(filled, path, sort="x").status_code == 400
+    # To find what it begins, all traces would be read.
+    assert get(filled, path, marker="ab").status_code == 400
 
 
 def test_a_trace_and_ways_to_go_on(filled: Client) -> None:
@@ -366,6 +368,7 @@ def test_comparing_queries(filled: Client) -> None:
         ("service=cinder", "no trace matches"),
         ("/etc/passwd", "is neither a base id nor filters"),
         ("since=<b>", "is neither ISO 8601"),
+        ("marker=ab", "must be a whole base id"),
     ],
 )
 def test_a_side_that_is_nothing(

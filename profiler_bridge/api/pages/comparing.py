@@ -19,6 +19,7 @@ from profiler_bridge.api.pages import markup
 from profiler_bridge.api.pages.filters import (
     DEFAULT_LIMIT,
     Reading,
+    is_whole,
     most_traces,
     plain_url,
     time_limit,
@@ -141,6 +142,8 @@ def _of_query(text: str, statistics: Statistics) -> Side:
             f"{markup.text(text, 60)} is neither a base id nor filters, as"
             " service=nova,since=2h",
         )
+    if not is_whole(query.marker):
+        return Side(statistics, "marker: must be a whole base id")
     names = [part.partition("=")[0].strip() for part in text.split(",")]
     limit = query.limit if "limit" in names else DEFAULT_LIMIT
     reading = Reading(

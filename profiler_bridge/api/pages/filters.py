@@ -15,6 +15,7 @@ from werkzeug.datastructures import MultiDict
 
 from profiler_bridge.api.app import storage
 from profiler_bridge.arguments import FILTERS
+from profiler_bridge.notification import is_id
 from profiler_bridge.query import TraceQuery
 from profiler_bridge.storage.names import parts
 from profiler_bridge.summary import root_name
@@ -71,6 +72,8 @@ class Filters:
                 continue
             key = several or name.replace("-", "_")
             fields[key] = own if several else own[0]
+        if not is_whole(fields.get("marker")):
+            errors["marker"] = "must be a whole base id"
         if errors:
             return cls(args, None, errors)
         fields["limit"] = min(fields["limit"], most_traces())
@@ -95,6 +98,14 @@ class Filters:
             for value in values:
                 rest = [other for other in values if other != value]
                 yield name, value, {**self.without("marker"), name: rest}
+
+
+def is_whole(marker: str | None) -> bool:
+    """Whether a marker is none, or no beginning of one.
+
+    To find what it begins, all traces would be looked at.
+    """
+    return marker is None or bool(is_id(marker))
 
 
 def most_traces() -> int:
