@@ -11,20 +11,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import flask
+from oslo_config import cfg
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from profiler_bridge.api import pages
+from profiler_bridge.api.app import make_app
 from profiler_bridge.storage.traces import Storage
 from tests.browser import Chromium, Page
 
 
 def application(storage: Storage) -> flask.Flask:
-    """The pages alone."""
-    app = flask.Flask(__name__, static_folder=None)
-    app.url_map.merge_slashes = False
-    app.config["STORAGE"] = storage
-    app.register_blueprint(pages.blueprint())
-    return app
+    """The whole service."""
+    conf = cfg.ConfigOpts()
+    conf([])
+    return make_app(conf, storage)
 
 
 class _Quiet(WSGIRequestHandler):

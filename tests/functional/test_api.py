@@ -47,14 +47,14 @@ def views() -> flask.Blueprint:
     """Views as those of the parts: they read, they stream, they fail."""
     blueprint = flask.Blueprint("views", __name__)
 
-    @blueprint.get("/traces/<base_id>")
+    @blueprint.get("/seen/<base_id>")
     def trace(base_id: str) -> Any:
         if unchanged := etags.unchanged(base_id):
             return unchanged
         found = storage().trace(base_id)
         return {"spans": sum(1 for _ in found.walk())}
 
-    @blueprint.get("/traces")
+    @blueprint.get("/seen")
     def traces() -> Any:
         limit = flask.current_app.config["OPTIONS"].max_limit
         page = storage().page(TraceQuery(limit=limit))
@@ -146,15 +146,6 @@ def on_free_port(text: str = "") -> str:
 # Answers
 
 
-def test_index_tells_what_there_is(client: Client) -> None:
-    answer = client.get("/")
-    assert answer.status_code == 200
-    assert answer.json is not None
-    assert {"/own", "/traces/<base_id>", "/v1/traces/<base_id>"} <= {
-        *answer.json["paths"]
-    }
-
-
 def test_every_answer_forbids_what_it_does_not_need(client: Client) -> None:
     for path in ("/", "/nothing", "/fails/bug", "/healthcheck"):
         headers = client.get(path).headers
@@ -169,11 +160,11 @@ def test_every_answer_forbids_what_it_does_not_need(client: Client) -> None:
 
 
 def test_head_is_answered_as_get_without_a_body(client: Client) -> None:
-    got, head = client.get("/traces"), client.head("/traces")
+    got, head = client.get("/seen"), client.head("/seen")
     assert head.data == b""
     assert head.headers["Content-Length"] == str(len(got.data))
     assert client.head("/streams/100000000/well").data == b""
-    assert client.post("/traces").status_code == 405
+    assert client.post("/seen").status_code == 405
 
 
 @pytest.mark.parametrize(
@@ -274,7 +265,7 @@ def test_a_trace_is_given_again_when_it_has_changed(
     first = sample.request(sample.seeded(1))
     second = sample.one_span(seed=2)
     write(traces, first[:2], second)
-    path = f"/traces/{first[0]['base_id']}"
+    path = f"/seen/{first[0]['base_id']}"
     answer = client.get(path)
     assert answer.status_code == 200
     tag = answer.headers["ETag"]
@@ -284,13 +275,13 @@ def test_a_trace_is_given_again_when_it_has_changed(
     assert unchanged.status_code == 304
     assert unchanged.data == b""
     assert unchanged.headers["ETag"] == tag
-    other = client.get(f"/traces/{second[0]['base_id']}", headers=asked)
+    other = client.get(f"/seen/{second[0]['base_id']}", headers=asked)
     assert other.status_code == 200
     write(traces, first[2:])
     changed = client.get(path, headers=asked)
     assert changed.status_code == 200
     assert changed.headers["ETag"] != tag
-    unknown = client.get(f"/traces/{sample.new_id(sample.seeded(9))}")
+    unknown = client.get(f"/seen/{sample.new_id(sample.seeded(9))}")
     assert unknown.status_code == 404
     assert "ETag" not in unknown.headers
     traces.close()
@@ -317,7 +308,7 @@ def test_a_line_of_the_log_for_each_request(
         headers={"X-Auth-Token": SECRET, "Authorization": SECRET},
         environ_base={"REMOTE_ADDR": "192.0.2.7\nforged"},
     ).close()
-    client.get("/traces?" + "a=%0a&" * 1000).close()
+    client.get("/seen?" + "a=%0a&" * 1000).close()
     client.get("/streams/3/well").close()
     lines = access_lines(caplog)
     assert len(lines) == 3
@@ -331,13 +322,13 @@ def test_a_line_of_the_log_for_each_request(
 
 def test_requests_are_counted_by_route(configure: Configure) -> None:
     client = Client(app_of(configure("metrics = true")))
-    for path in ("/traces/1", "/traces/2", "/streams/2/well", "/x", "/y"):
+    for path in ("/seen/1", "/seen/2", "/streams/2/well", "/x", "/y"):
         answer = client.get(path)
         assert answer.data
         answer.close()
     told = client.get("/metrics").text
     for labels, count in (
-        ('route="/traces/<base_id>",status="500"', 2),
+        ('route="/seen/<base_id>",status="500"', 2),
         ('route="/streams/<int:parts>/<how>",status="200"', 1),
         ('route="",status="404"', 2),
     ):
@@ -412,7 +403,7 @@ def test_health_needs_no_storage(configure: Configure, tmp_path: Path) -> None:
     )
     client = Client(app_of(configure(text, away)))
     assert client.get("/healthcheck").status_code == 200
-    assert client.get("/traces").status_code == 503
+    assert client.get("/seen").status_code == 503
     stop.touch()
     assert client.get("/healthcheck").status_code == 503
 
@@ -618,13 +609,13 @@ def assert_reads(url: str, writer_url: str, conf: cfg.ConfigOpts) -> None:
     write(traces, *payloads)
     traces.close()
     client = Client(app_of(conf))
-    listed = client.get("/traces")
+    listed = client.get("/seen")
     assert listed.json is not None
     assert len(listed.json["traces"]) == len(payloads)
     assert listed.json["services"]
     assert listed.json["failed"]
     for base_id in listed.json["traces"]:
-        answer = client.get(f"/traces/{base_id}")
+        answer = client.get(f"/seen/{base_id}")
         assert answer.status_code == 200
         assert "ETag" in answer.headers
     with pytest.raises(exceptions.StorageError):
@@ -704,15 +695,14 @@ def test_the_command_answers_until_it_is_told_to_end(
             ) as connection:
                 connection.request("GET", "/")
                 answer = connection.getresponse()
-                assert answer.status == 200
+                assert answer.headers["Location"] == "/traces"
                 assert answer.headers["Server"] is None
-                assert json.loads(answer.read())["name"] == "profiler_bridge"
             running.send_signal(signal.SIGTERM)
             assert running.wait(30) == 0
         finally:
             running.kill()
             running.wait()
-    assert '"GET /" 200' in (tmp_path / "log").read_text()
+    assert '"GET /" 302' in (tmp_path / "log").read_text()
 
 
 def test_the_command_says_what_it_refuses(configure: Configure) -> None:
@@ -737,14 +727,14 @@ from profiler_bridge.query import TraceQuery
 from profiler_bridge.wsgi import application
 from werkzeug.test import Client
 
-@application.get("/traces")
+@application.get("/seen")
 def traces():
     return {"traces": len(storage().list_traces(TraceQuery()))}
 
 children = []
 for _ in range(3):
     if not (child := os.fork()):
-        answers = [Client(application).get("/traces") for _ in range(5)]
+        answers = [Client(application).get("/seen") for _ in range(5)]
         os._exit(any(answer.json != {"traces": 1} for answer in answers))
     children.append(child)
 sys.exit(any(os.waitpid(child, 0)[1] for child in children))

@@ -9,11 +9,10 @@ itself serves, and nothing else.
 
 from __future__ import annotations
 
-import logging
-
 import flask
 
 from profiler_bridge import exceptions
+from profiler_bridge.api import errors
 from profiler_bridge.api.pages import (
     comparing,
     listing,
@@ -22,8 +21,6 @@ from profiler_bridge.api.pages import (
     services,
     showing,
 )
-
-LOG = logging.getLogger(__name__)
 
 #: Of every page but a trace's own, which has its style and script in it.
 POLICY = "; ".join(
@@ -68,9 +65,8 @@ def _not_found(error: Exception) -> flask.Response:
 
 
 def _storage_away(error: Exception) -> flask.Response:
-    # Where it is, is not for everybody.
-    LOG.warning("A page cannot be shown: %s", error)
-    answer = markup.page("storage_away.html", 503)
+    status, message = errors.describe(error)
+    answer = markup.page("storage_away.html", status, message=message)
     # It may be back soon, and then the page is what was asked for.
     answer.headers["Refresh"] = answer.headers["Retry-After"] = "10"
     return answer

@@ -13,6 +13,7 @@ import flask
 
 from profiler_bridge import exceptions
 from profiler_bridge.api.app import storage
+from profiler_bridge.api.etags import unchanged
 from profiler_bridge.api.pages import markup
 from profiler_bridge.api.pages.listing import whole_id
 from profiler_bridge.report import html
@@ -46,17 +47,18 @@ _OPEN = 3
 
 def trace(base_id: str) -> flask.Response:
     """The page of ``show -f html``, with ways to go on."""
-    shown = storage().trace(whole_id(base_id))
-    # The links are made while there is a request to make them by.
-    page = html.render(shown, [*_links(shown)])
-    return flask.Response(
-        _joined(page),
-        mimetype="text/html",
-        headers={
-            "Content-Security-Policy": f"{html.policy()};"
-            " frame-ancestors 'none'"
-        },
+    base_id = whole_id(base_id)
+    answer = unchanged(base_id)
+    if answer is None:
+        shown = storage().trace(base_id)
+        # The links are made while there is a request to make them by.
+        page = html.render(shown, [*_links(shown)])
+        answer = flask.Response(_joined(page), mimetype="text/html")
+    # A browser takes it for the page that it has, too.
+    answer.headers["Content-Security-Policy"] = (
+        f"{html.policy()}; frame-ancestors 'none'"
     )
+    return answer
 
 
 def download(base_id: str, name: str) -> flask.Response:
@@ -66,7 +68,10 @@ def download(base_id: str, name: str) -> flask.Response:
             f"there is no format {markup.text(name, 60)}, but"
             f" {', '.join(FILES)}"
         )
-    shown = storage().trace(whole_id(base_id))
+    base_id = whole_id(base_id)
+    if answer := unchanged(base_id):
+        return answer
+    shown = storage().trace(base_id)
     ending, mimetype = FILES[name]
     answer = flask.Response(_joined(FORMATS[name](shown)), mimetype=mimetype)
     answer.headers.set(
@@ -78,7 +83,10 @@ def download(base_id: str, name: str) -> flask.Response:
 
 def tree(base_id: str) -> flask.Response:
     """The tree of a trace, folded."""
-    shown = storage().trace(whole_id(base_id))
+    base_id = whole_id(base_id)
+    if answer := unchanged(base_id):
+        return answer
+    shown = storage().trace(base_id)
     heading = Heading.of(shown)
     return markup.streamed(
         "tree.html",
