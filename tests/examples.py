@@ -320,9 +320,46 @@ def pictures() -> Iterator[tuple[str, bytes]]:
         yield "failed.png", picture(480)
 
 
+def many() -> Iterator[Example]:
+    """More of the same, as an hour brings them."""
+    rng = seeded(10)
+    for seed in range(100, 140):
+        started = STARTED + rng.randrange(3700) * SECOND
+        error = "NoValidHost" if seed % 9 == 0 else None
+        yield boot(seed, started, subnets=rng.randrange(1, 40), error=error)
+        yield show(seed + 100, STARTED + rng.randrange(3700) * SECOND)
+
+
+def pictures_of_service() -> Iterator[tuple[str, bytes]]:
+    """Likewise, of the service's own pages."""
+    from tests import web
+    from tests.browser import Chromium
+
+    with tempfile.TemporaryDirectory() as folder, Chromium() as chromium:
+        storage = get_storage(f"sqlite:///{folder}/examples.sqlite")
+        storage.prepare()
+        for example in (SLOW, FAST, FAILED, LISTED, *many()):
+            storage.write(example.notifications())
+        with web.served(web.application(storage)) as url:
+            tab = web.Tab(chromium, Path(folder), url)
+            ids = f"before={FAST.base_id}&after={SLOW.base_id}"
+            for name, path, height in (
+                ("traces", "/traces", 560),
+                ("operations", "/operations", 480),
+                ("compare", f"/compare?{ids}", 480),
+                ("services", "/services", 560),
+            ):
+                tab.resize(1280, height)
+                tab.go(path)
+                tab.next_frame()
+                shot = tab.call("Page.captureScreenshot", format="png")
+                yield f"browser-{name}.png", base64.b64decode(shot["data"])
+        storage.close()
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for name, text in outputs():
         (FOLDER / name).write_text(text)
-    for name, data in pictures():
+    for name, data in (*pictures(), *pictures_of_service()):
         (FOLDER / name).write_bytes(data)

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import metadata
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import flask
@@ -48,8 +47,6 @@ def make_app(
     app.before_request(_note_route)
     for blueprint in _blueprints():
         app.register_blueprint(blueprint)
-    if not any(rule.rule == "/" for rule in app.url_map.iter_rules()):
-        app.add_url_rule("/", "index", _index)
     app.wsgi_app = _surround(app.wsgi_app, conf)  # type: ignore[assignment,method-assign]
     return app
 
@@ -57,32 +54,19 @@ def make_app(
 def _blueprints() -> list[flask.Blueprint]:
     """What there is to be asked for; one line a part."""
     # Imported here, for they ask this module for the storage.
-    from profiler_bridge.api import jaeger, native, zipkin
+    from profiler_bridge.api import jaeger, native, pages, zipkin
 
     return [
         native.blueprint(),
         jaeger.blueprint(),
         zipkin.blueprint(),
+        pages.blueprint(),
     ]
 
 
 def _note_route() -> None:
     if flask.request.url_rule is not None:
         flask.request.environ[ROUTE] = flask.request.url_rule.rule
-
-
-def _index() -> flask.Response:
-    """What there is, for who asks for nothing."""
-    rules = {
-        rule.rule
-        for rule in flask.current_app.url_map.iter_rules()
-        if "GET" in (rule.methods or ())
-    }
-    return flask.jsonify(
-        name="profiler_bridge",
-        version=metadata.version("profiler_bridge"),
-        paths=sorted(rules - {"/"}),
-    )
 
 
 def _surround(app: WSGIApplication, conf: cfg.ConfigOpts) -> WSGIApplication:

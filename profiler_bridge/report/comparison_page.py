@@ -19,8 +19,8 @@ from profiler_bridge.report.statistics import By
 from profiler_bridge.report.text import duration, percent, shortened
 from profiler_bridge.text import printable
 
-# Nobody reads further.
-_MOST_ROWS = 1000
+#: Nobody reads further.
+MOST_ROWS = 1000
 _LONGEST_KEY = 2000
 # The width and the height of the bars of a row, and of one of them.
 _WIDTH, _HEIGHT, _BAR = 160, 34, 12
@@ -37,8 +37,7 @@ def render(comparison: Comparison, before: str, after: str) -> Iterator[str]:
     source = f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
     by = comparison.before.by
     head, tail = _asset("comparison.html").split("{rows}")
-    changes = comparison.changes[:_MOST_ROWS]
-    left_out = len(comparison.changes) - len(changes)
+    left_out = len(comparison.changes) - MOST_ROWS
     yield head.format(
         policy="; ".join(
             (
@@ -54,20 +53,29 @@ def render(comparison: Comparison, before: str, after: str) -> Iterator[str]:
         before_traces=_text(str(comparison.before)),
         after=_text(after),
         after_traces=_text(str(comparison.after)),
-        heads="".join(_heads(by)),
+        heads="".join(heads(by)),
     )
+    yield from rows(comparison)
+    yield tail.format(
+        end=(
+            f"and {left_out:,} more that changed less" if left_out > 0 else ""
+        )
+    )
+
+
+def rows(comparison: Comparison) -> Iterator[str]:
+    """The rows of the table as HTML, in ASCII; :data:`MOST_ROWS` at most."""
+    changes = comparison.changes[:MOST_ROWS]
     longest = max(
         (max(change.before.time, change.after.time) for change in changes),
         default=0,
     )
     for change in changes:
-        yield _row(change, longest, by)
-    yield tail.format(
-        end=f"and {left_out:,} more that changed less" if left_out else ""
-    )
+        yield _row(change, longest, comparison.before.by)
 
 
-def _heads(by: By) -> Iterator[str]:
+def heads(by: By) -> Iterator[str]:
+    """The cells above the table's columns, likewise."""
     time = "Answered after" if by is By.ROOT else "Self time a trace"
     yield f"<th>{by.capitalize()}</th><th>Verdict</th><th>{time}</th>"
     for head in ("Time", "Change", *_numbers(by)):

@@ -14,7 +14,8 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from html import escape
 from importlib import resources
 from typing import Any, NamedTuple
@@ -57,28 +58,59 @@ _LEFT_OUT = '{"info":{"payload":{"left out":"too large for this page"}}}'
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"(:?)|-?[0-9][0-9.eE+-]*+')
 
 
-def render(trace: Trace) -> Iterator[str]:
-    """Give the page in pieces, in ASCII."""
-    style, script = _asset("page.css"), "".join(map(_asset, SCRIPTS))
-    policy = "; ".join(
+class Link(NamedTuple):
+    """Where to go on from a trace that a service shows."""
+
+    text: str
+    url: str
+    is_file: bool = False
+
+
+def policy() -> str:
+    """What a browser may do for a page: run its script, know its style."""
+    return "; ".join(
         (
             "default-src 'none'",
-            f"script-src {_source(script)}",
-            f"style-src {_source(style)}",
+            f"script-src {_source(_script())}",
+            f"style-src {_source(_asset('page.css'))}",
             "base-uri 'none'",
             "form-action 'none'",
             "require-trusted-types-for 'script'",
             "trusted-types 'none'",
         )
     )
+
+
+def render(trace: Trace, links: Iterable[Link] = ()) -> Iterator[str]:
+    """Give the page in pieces, in ASCII.
+
+    :param links: none for a page that is a file
+    """
     heading = Heading.of(trace)
-    title = escape(f"{heading.title} ({printable(trace.base_id)})")
-    title = title.encode("ascii", "xmlcharrefreplace").decode()
+    title = f"{heading.title} ({printable(trace.base_id)})"
     head, tail = _asset("page.html").split("{data}")
-    yield head.format(policy=policy, title=title, style=style)
+    yield head.format(
+        policy=policy(),
+        title=_text(title),
+        style=_asset("page.css"),
+        links=_links(links),
+    )
     for piece in _data(trace, heading):
         yield piece.translate(_MARKUP)
-    yield tail.format(script=script)
+    yield tail.format(script=_script())
+
+
+def _links(links: Iterable[Link]) -> str:
+    """Files are folded away."""
+    shown: dict[bool, str] = {False: "", True: ""}
+    for text, url, is_file in links:
+        shown[is_file] += f'<a href="{_text(url)}">{_text(text)}</a>\n'
+    if shown[True]:
+        files = f"<summary>Download</summary>\n{shown[True]}"
+        shown[True] = f"<details>{files}</details>\n"
+    inside = "".join(shown.values())
+    # In a file there is nothing to go on to.
+    return inside and f'<nav id="links" aria-label="More">\n{inside}</nav>\n'
 
 
 class Repeated(NamedTuple):
@@ -319,11 +351,22 @@ def _line(text: str) -> str:
     return text if len(text) <= _MAX_LINE else text[: _MAX_LINE - 1] + "\u2026"
 
 
+def _text(text: str) -> str:
+    return escape(text).encode("ascii", "xmlcharrefreplace").decode("ascii")
+
+
+@cache
+def _script() -> str:
+    return "".join(map(_asset, SCRIPTS))
+
+
+@cache
 def _asset(name: str) -> str:
     page = resources.files(__package__).joinpath("page")
     return page.joinpath(name).read_text("ascii")
 
 
+@cache
 def _source(text: str) -> str:
     digest = hashlib.sha256(text.encode("ascii")).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""Check the scripts of the HTML report: ``python -m tests.eslint``.
+"""Check the scripts of pages: ``python -m tests.eslint``.
 
-They are checked as one, joined as the page has them, so that a name is known
-wherever it is defined and missed where it is not. npm installs ESLint as
-package-lock.json pins it. Where that cannot be, the check is skipped and says
-so; if CI is set it fails.
+Those of the HTML report are checked as one, joined as the page has them, so
+that a name is known wherever it is defined and missed where it is not. npm
+installs ESLint as package-lock.json pins it. Where that cannot be, the check
+is skipped and says so; if CI is set it fails.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ HERE = Path(__file__).parent
 PAGE = Path(html.__file__).with_name("page")
 ROOT = PAGE.parents[2]
 NAME = "page.js"
+#: What one page has as one script.
+REPORT = [PAGE / name for name in html.SCRIPTS]
+SERVICE = [ROOT / "profiler_bridge/api/pages/static/pages.js"]
 
 
 class Missing(Exception):
@@ -72,17 +75,17 @@ def lint(folder: Path, script: str) -> list[dict[str, Any]]:
     return messages
 
 
-def lines() -> Iterator[tuple[Path, int, str]]:
-    """The lines of the page's script: their files, numbers and texts."""
-    for name in html.SCRIPTS:
-        text = (PAGE / name).read_text("ascii")
+def lines(paths: Iterable[Path] = REPORT) -> Iterator[tuple[Path, int, str]]:
+    """The lines of a page's script: their files, numbers and texts."""
+    for path in paths:
+        text = path.read_text("ascii")
         for number, line in enumerate(text.splitlines(keepends=True), 1):
-            yield PAGE / name, number, line
+            yield path, number, line
 
 
 def main() -> int:
     """Print what is wrong, a line each; return the exit code."""
-    script = [*lines()]
+    scripts = [[*lines(paths)] for paths in (REPORT, SERVICE)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
@@ -93,15 +96,19 @@ def main() -> int:
                 return 1
             print(f"ESLint is skipped: {str(missing).splitlines()[0]}")
             return 0
-        messages = lint(folder, "".join(line for _, _, line in script))
-    for message in messages:
+        messages = [
+            (script, message)
+            for script in scripts
+            for message in lint(folder, "".join(line for *_, line in script))
+        ]
+    for script, message in messages:
         path, number, _ = script[message["line"] - 1]
         print(
             f"{path.relative_to(ROOT)}:{number}:{message['column']}:"
             f" {message['message']} ({message['ruleId']})"
         )
     if not messages:
-        print(f"ESLint: {len(html.SCRIPTS)} scripts are clean")
+        print(f"ESLint: {len(REPORT + SERVICE)} scripts are clean")
     return 1 if messages else 0
 
 

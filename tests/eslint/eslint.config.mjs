@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-// What holds for the scripts of the HTML report, which are one module.
+// What holds for the scripts of pages; those of the HTML report are one
+// module.
 
 import js from "@eslint/js";
 
 // All that they use of the browser. A name that is not here is a mistake.
 const BROWSER = [
   "addEventListener", "devicePixelRatio", "document", "getComputedStyle",
-  "matchMedia", "requestAnimationFrame", "ResizeObserver",
+  "localStorage", "location", "matchMedia", "requestAnimationFrame",
+  "ResizeObserver",
 ];
 
 export default [

@@ -314,7 +314,7 @@ def test_a_page_of_nothing_and_one_of_very_much(
     nothing = Comparison(Statistics(), Statistics())
     text = "".join(comparison_page.render(nothing, "a", "b"))
     assert "nothing to compare" in text
-    monkeypatch.setattr(comparison_page, "_MOST_ROWS", 10)
+    monkeypatch.setattr(comparison_page, "MOST_ROWS", 10)
     many = compared(By.OPERATION, *(f"name{n}" for n in range(8)))
     text = "".join(comparison_page.render(many, "a", "b"))
     assert text.count("<tr>") == 11

@@ -38,6 +38,13 @@ function payloadOf(i, key) {
   }
 }
 
+/** A link to the page with a span selected, where it has an address. */
+function permalink(i) {
+  const link = make("a", "", "link");
+  link.href = "#" + encodeURIComponent(spans[i][ID]);
+  return link;
+}
+
 function drawDetails() {
   const i = active;
   const [start, stop] = [payloadOf(i, START), payloadOf(i, STOP)];
@@ -74,6 +81,7 @@ function drawDetails() {
   addField("Host", textOf(i, HOST));
   addField("Spans inside", insideCount(i) ? whole(insideCount(i)) : "");
   addField("Span", spans[i][ID], "id");
+  if ($("links")) list.lastChild.append(" ", permalink(i));
   addField("Parent", (start ?? stop).parent_id, "id");
   const payloads = [["Start as sent", start], ["Stop as sent", stop]];
   $("details").replaceChildren(

@@ -110,8 +110,19 @@ addEventListener("afterprint", () => drawForPrint(false));
 matchMedia("(prefers-color-scheme: dark)")
   .addEventListener("change", resize);
 
+/** Select the span that the URL names, if it is one of this trace. */
+function goToLinked() {
+  const id = location.hash.slice(1);
+  const i = spans.findIndex(span => encodeURIComponent(span[ID]) === id);
+  if (i < 0) return;
+  goTo(i);
+  openDetails();
+}
+addEventListener("hashchange", goToLinked);
+
 drawHeader();
 resize();
 refresh();
 drawTables();
+goToLinked();
 new ResizeObserver(resize).observe($("grid"));
