@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from profiler_bridge import exceptions
 from profiler_bridge.body import decode_body
 from profiler_bridge.daemon.settler import tasks
 from profiler_bridge.notification import Notification
+from profiler_bridge.query import TraceQuery
 from profiler_bridge.storage import get_storage, slots
 from profiler_bridge.storage.slots import Arrivals
 from tests import bus, otlp_server, servers
@@ -229,27 +229,30 @@ class _Stored:
     :param cpu: seconds of each process, until all was done
     :param last: seconds from when all was taken from the bus until the last
         span was forwarded
-    :param arrivals: those that are left
+    :param beside: which share of the spans was forwarded before that
+    :param arrivals: those that are left, per trace
     :param leases: those that are left, of all ways
     """
 
+    points: int
     rate: float
     cores: dict[str, float]
     cpu: dict[str, float]
     last: float
-    arrivals: int
+    beside: float
+    arrivals: float
     leases: int
 
 
 def _beside(bench: Bench) -> Iterator[Row]:
-    bodies = [*payloads.keystone_now(bench.size(160_000, 10_000))]
-    points, traces = len(bodies), len(_base_ids(bodies))
+    # Some 40 seconds' work: what came in the first ten settles meanwhile.
+    count = bench.size(600_000, 10_000)
     for name in DATABASES:
         sides: dict[str, list[_Stored]] = {_WITH: [], _WITHOUT: []}
         for turn in bench.turns(4):
             for side in _sides(turn):
                 with bench.database(name) as url:
-                    stored = _store(bench, name, url, bodies, side)
+                    stored = _store(bench, name, url, count, side)
                 sides[side].append(stored)
         ours, other = sides.values()
         yield compare(
@@ -260,17 +263,18 @@ def _beside(bench: Bench) -> Iterator[Row]:
             [each.rate for each in other],
             at_least=bench.wanted(0.85),
         )
-        yield from _shares(name, points, ours, other)
+        yield from _shares(name, ours, other)
         for measure, unit, values in (
             ("last span after the backlog", "s", [x.last for x in ours]),
-            ("arrivals", "a trace", [x.arrivals / traces for x in ours]),
+            ("forwarded while storing", "of 1", [x.beside for x in ours]),
+            ("arrivals", "a trace", [x.arrivals for x in ours]),
             ("leases at the end", "", [float(x.leases) for x in ours]),
         ):
             yield single(f"{measure}, {name}", unit, values)
 
 
 def _shares(
-    name: str, points: int, ours: list[_Stored], other: list[_Stored]
+    name: str, ours: list[_Stored], other: list[_Stored]
 ) -> Iterator[Row]:
     """Who has used the processors."""
     for process in ours[0].cpu:
@@ -284,9 +288,9 @@ def _shares(
             (
                 f"CPU time of {process}, {name}",
                 "us/point",
-                [each.cpu[process] * _MICRO / points for each in ours],
+                [each.cpu[process] * _MICRO / each.points for each in ours],
                 [
-                    each.cpu.get(process, 0.0) * _MICRO / points
+                    each.cpu.get(process, 0.0) * _MICRO / each.points
                     for each in other
                 ],
             ),
@@ -297,13 +301,8 @@ def _shares(
                 yield single(measure, unit, one)
 
 
-def _base_ids(bodies: Iterable[bytes]) -> set[bytes]:
-    found = (re.search(rb'"base_id": "([^"]*)"', body) for body in bodies)
-    return {match[1] for match in found if match}
-
-
 def _store(
-    bench: Bench, name: str, url: str, bodies: Sequence[bytes], side: str
+    bench: Bench, name: str, url: str, count: int, side: str
 ) -> _Stored:
     """Have a daemon store a backlog; and forward and count all, or nothing."""
     port = servers.free_port()
@@ -317,30 +316,30 @@ def _store(
         if side == _WITH:
             options["bridge"]["request_metrics"] = "true"
             options["forward"] = {"endpoint": f"{target.url}?name=target"}
-        publish(bench.rabbitmq, bodies)
+        points = publish(bench.rabbitmq, payloads.keystone_now(count))
+        spans = points // 2
         daemon = Daemon(bench.folder(), options)
         watch = _Watch(bench, name, daemon, target.pid)
         with daemon:
-            began, ended = watch.drain(len(bodies))
+            began, ended = watch.drain(points)
             taken = time.monotonic()
-            last = 0.0
-            wait_for(
-                lambda: _all_stored(url, len(bodies)), "all points", _LONGEST
-            )
+            beside, last = target.spans() / spans, 0.0
+            wait_for(lambda: _all_stored(url, points), "all points", _LONGEST)
             if side == _WITH:
                 wait_for(
-                    lambda: target.spans() >= len(bodies) // 2,
+                    lambda: target.spans() >= spans,
                     "all spans at the target",
                     _LONGEST,
                 )
                 last = time.monotonic() - taken
                 # Until they have looked at all of it for the last time.
                 time.sleep(_AT_MOST + 20)
-                _check(target.has(), _counted(port), len(bodies) // 2)
+                _check(target.has(), _counted(port), spans)
             cpu = watch.cpu()
             daemon.terminate()
     seconds = ended.at - began.at
     return _Stored(
+        points,
         (began.depth - ended.depth) / seconds,
         {
             process: (used - began.cpu.get(process, 0.0)) / seconds
@@ -348,7 +347,8 @@ def _store(
         },
         cpu,
         last,
-        _arrivals(url),
+        beside,
+        _arrivals(url) / _traces(url),
         _leases(url),
     )
 
@@ -424,6 +424,12 @@ class _Watch:
         if settling:
             used["the target"] = servers.cpu(self._target)
         return used
+
+
+def _traces(url: str) -> int:
+    """How many there are."""
+    with contextlib.closing(get_storage(url)) as storage:
+        return len(storage.list_traces(TraceQuery(limit=1_000_000)))
 
 
 def _all_stored(url: str, count: int) -> bool:
