@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -61,6 +62,9 @@ OPTS: Sequence[cfg.Opt] = [
         " longer: then a trace has settled as it is.",
     ),
 ]
+# By so much others' processes come first; the most that is usual for work
+# that may wait (nice(1)).
+_NICE = 10
 # Seconds between two looks.
 _TURN = 1.0
 # Seconds until a storage that failed is tried again.
@@ -177,6 +181,9 @@ class Settling(cotyledon.Service):
         )
 
     def run(self) -> None:
+        # Where cores are scarce storing comes first: what has settled can
+        # wait, and what is on the bus takes its room.
+        os.nice(_NICE)
         try:
             # Of several hosts' processes one shall not do it all.
             self._stopping.wait(random.uniform(0, _TURN))  # noqa: S311
