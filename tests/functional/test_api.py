@@ -146,20 +146,10 @@ def on_free_port(text: str = "") -> str:
 # Answers
 
 
-def test_index_tells_what_there_is(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where no part has a page at the root."""
-    monkeypatch.setattr("profiler_bridge.api.app._blueprints", list)
-    answer = Client(app_of(configure())).get("/")
-    assert answer.status_code == 200
-    assert answer.json is not None
-    paths = ("own", "streams/<int:parts>/<how>", "traces")
-    assert answer.json["paths"] == [
-        "/t/fails/<how>",
-        *(f"/t/{path}" for path in paths),
-        "/t/traces/<base_id>",
-    ]
+def test_the_root_leads_to_the_pages(client: Client) -> None:
+    answer = client.get("/")
+    assert answer.status_code == 302
+    assert answer.location == "/traces"
 
 
 def test_every_answer_forbids_what_it_does_not_need(client: Client) -> None:
