@@ -146,6 +146,12 @@ def on_free_port(text: str = "") -> str:
 # Answers
 
 
+def test_the_root_leads_to_the_pages(client: Client) -> None:
+    answer = client.get("/")
+    assert answer.status_code == 302
+    assert answer.location == "/traces"
+
+
 def test_every_answer_forbids_what_it_does_not_need(client: Client) -> None:
     for path in ("/", "/nothing", "/t/fails/bug", "/healthcheck"):
         headers = client.get(path).headers

@@ -19,7 +19,7 @@ from profiler_bridge.api.pages.filters import (
 from profiler_bridge.api.pages.listing import LIMITS
 from profiler_bridge.query import Sort
 from profiler_bridge.report import edges
-from profiler_bridge.report.spans import place
+from profiler_bridge.report.spans import service
 from profiler_bridge.report.statistics import By, Statistics
 from profiler_bridge.trace import Trace
 
@@ -95,4 +95,4 @@ def _learn(names: dict[str, str], trace: Trace) -> None:
     for span in trace.spans:
         qualified = span.first.qualified_service
         if qualified is not None:
-            names.setdefault(place(span).known_service, qualified)
+            names.setdefault(service(span), qualified)
