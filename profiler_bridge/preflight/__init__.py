@@ -75,7 +75,9 @@ def check(
                 purged=bool(retention.lengths) and not storage.plugin.expires,
             )
     yield check_set_aside(conf)
-    yield from check_forward(conf)
+    # Which storage's traces these are, only a right one tells.
+    if stores and not problem:
+        yield from check_forward(conf)
 
 
 def _storages(

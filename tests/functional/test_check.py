@@ -604,6 +604,11 @@ def test_oslo_config_validator(tmp_path: Path) -> None:
     arguments = rest.partition("\n\n")[0].replace("\\", "").split()
     path = tmp_path / "bridge.conf"
     arguments[arguments.index("/etc/profiler_bridge/bridge.conf")] = str(path)
+    # Of the HTTP service, which the paragraph after it names.
+    for namespace in re.findall(
+        r"``((?:oslo|keystone)middleware\.\w+|oslo\.middleware\.\w+)``", rest
+    ):
+        arguments += ["--namespace", namespace]
 
     def validate(text: str) -> subprocess.CompletedProcess[str]:
         path.write_text(text)
