@@ -135,7 +135,7 @@ def _readable(group: Group) -> Iterator[Any]:
 
 
 def _of_sdk(span: Exported, resource: Any, scope: Any) -> Any:
-    from opentelemetry import trace as api
+    import opentelemetry.trace as api
     from opentelemetry.sdk import trace as sdk
 
     def context(span_id: str) -> api.SpanContext:
