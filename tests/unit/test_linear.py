@@ -24,6 +24,7 @@ import pytest
 
 from profiler_bridge import exceptions, path, statement
 from profiler_bridge.body import decode_body
+from profiler_bridge.critical import critical_path
 from profiler_bridge.daemon.set_aside import body_of
 from profiler_bridge.late import is_mixed, late_spans
 from profiler_bridge.masking import Masker
@@ -310,6 +311,7 @@ REPORTS: dict[str, Callable[[Trace], object]] = {
     ],
     "clocks": lambda trace: trace.adjusted(),
     "late": lambda trace: (late_spans(trace), is_mixed(trace)),
+    "critical path": critical_path,
 }
 
 
