@@ -461,6 +461,28 @@ def many_roots(spans: int) -> list[Payload]:
     ]
 
 
+def calls_in_calls(spans: int) -> list[Payload]:
+    """Each waits for the next one, which is the one that it holds."""
+    return [
+        payload
+        for number in range(1, spans + 1)
+        for payload in child(number, number - 1, number, 2 * (spans - number))
+    ]
+
+
+def casts_and_polls(spans: int) -> list[Payload]:
+    """Requests with gaps between them, in which all that they cast goes on."""
+    casts = range(2, spans + 1, 2)
+    return [
+        payload
+        for number in casts
+        for payload in (
+            *child(number - 1, 0, number * 100, name="wsgi"),
+            *child(number, number - 1, number * 100 + 5, 90 * spans),
+        )
+    ]
+
+
 SHAPES = {
     make.__name__: make
     for make in (
@@ -475,12 +497,18 @@ SHAPES = {
         *(one_large_section, many_sections, many_roots),
     )
 }
+# With long paths through them.
+LONG_PATHS = {
+    make.__name__: make for make in (calls_in_calls, casts_and_polls)
+}
 SPANS = (1_000, 10_000)
 
 
 @lru_cache(len(SPANS))
 def trace_of(shape: str, spans: int) -> Trace:
-    return Trace.build(BASE, notifications(SHAPES[shape](spans)))
+    return Trace.build(
+        BASE, notifications((SHAPES | LONG_PATHS)[shape](spans))
+    )
 
 
 @pytest.mark.parametrize("step", NOTIFICATIONS)
@@ -496,4 +524,10 @@ def test_notifications_of_hostile_traces(shape: str, step: str) -> None:
 @pytest.mark.parametrize("format_", REPORTS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_report_of_hostile_traces(shape: str, format_: str) -> None:
+    check_growth(SPANS, partial(trace_of, shape), REPORTS[format_])
+
+
+@pytest.mark.parametrize("format_", ["critical path", "tree"])
+@pytest.mark.parametrize("shape", LONG_PATHS)
+def test_long_paths_through_hostile_traces(shape: str, format_: str) -> None:
     check_growth(SPANS, partial(trace_of, shape), REPORTS[format_])
