@@ -24,13 +24,18 @@ import pytest
 
 from profiler_bridge import exceptions, path, statement
 from profiler_bridge.body import decode_body
-from profiler_bridge.critical import critical_path
 from profiler_bridge.daemon.set_aside import body_of
 from profiler_bridge.late import is_mixed, late_spans
 from profiler_bridge.masking import Masker
 from profiler_bridge.notification import Notification
 from profiler_bridge.operation import kind, operation
-from profiler_bridge.report import comparison_page, html, osprofiler, tree
+from profiler_bridge.report import (
+    comparison_page,
+    critical,
+    html,
+    osprofiler,
+    tree,
+)
 from profiler_bridge.report.comparison import Comparison
 from profiler_bridge.report.formats import FORMATS
 from profiler_bridge.report.statistics import (
@@ -311,7 +316,10 @@ REPORTS: dict[str, Callable[[Trace], object]] = {
     ],
     "clocks": lambda trace: trace.adjusted(),
     "late": lambda trace: (late_spans(trace), is_mixed(trace)),
-    "critical path": critical_path,
+    "critical path": lambda trace: (
+        [*critical.render(trace, 80)],
+        [*critical.render_json(trace)],
+    ),
 }
 
 
