@@ -20,10 +20,10 @@ from tests.browser import Chromium, Page
 
 
 def application(storage: Storage) -> flask.Flask:
-    """The whole service."""
+    """The whole service, as it is on loopback."""
     conf = cfg.ConfigOpts()
     conf([])
-    return make_app(conf, storage)
+    return make_app(conf, storage, is_local=True)
 
 
 class _Quiet(WSGIRequestHandler):

@@ -603,9 +603,9 @@ def test_without_authentication_it_stays_on_loopback(
         ):
             api.check(configure(f"host = {host}"))
         for text in ("allow_remote_noauth = true", "auth_strategy=keystone"):
-            api.check(configure(f"host = {host}\n{text}"))
+            assert not api.check(configure(f"host = {host}\n{text}"))
     for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost"):
-        api.check(configure(f"host = {host}"))
+        assert api.check(configure(f"host = {host}"))
 
 
 # Nothing but reading
