@@ -105,8 +105,13 @@ def make_server(app: WSGIApplication, conf: cfg.ConfigOpts) -> Any:
         ) from None
 
 
-def _make(conf: cfg.ConfigOpts) -> Any:
-    """The server with the application."""
+def make(conf: cfg.ConfigOpts) -> Any:
+    """The server with the application, which listens already.
+
+    :param conf: as :func:`profiler_bridge.config.load_api` gives it
+    :raises ConfigurationError: it is refused, it cannot listen there, or what
+        it needs is not installed
+    """
     is_local = check(conf)
     try:
         # Imported here, for what it needs need not be installed.
@@ -128,7 +133,7 @@ def main() -> int:
     try:
         conf = config.load_api(sys.argv[1:], prog="profiler-bridge-api")
         config.set_up_logging(conf)
-        server = _make(conf)
+        server = make(conf)
     except exceptions.BridgeError as error:
         print(f"profiler-bridge-api: {error}", file=sys.stderr)
         return 1
