@@ -25,11 +25,12 @@ from profiler_bridge.notification import Notification
 from profiler_bridge.query import TraceQuery
 from profiler_bridge.report import html, json
 from profiler_bridge.report.formats import FORMATS
+from profiler_bridge.report.statistics import By
 from profiler_bridge.storage import get_storage
 from profiler_bridge.storage.pages import Page
 from profiler_bridge.storage.traces import Storage
 from profiler_bridge.testing.sample import TEXTS, new_id, seeded, span
-from tests import examples, web
+from tests import examples, many, web
 from tests.functional.test_report_html_limits import EVIL
 
 EXAMPLES = (
@@ -574,7 +575,7 @@ def test_nothing_of_a_trace_is_markup(
 
 _TAGS = {
     *("a", "b", "body", "button", "caption", "circle", "code", "datalist"),
-    *("base", "details", "div", "figcaption", "figure", "form", "g", "h1"),
+    *("details", "div", "figcaption", "figure", "form", "g", "h1"),
     *("h2", "head", "header", "html", "i", "iframe", "input", "label", "li"),
     *("line",),
     *("link", "main", "meta", "nav", "option", "p", "path", "pre", "rect"),
@@ -598,6 +599,38 @@ def test_headers(filled: Client, path: str) -> None:
     assert "default-src 'none'" in POLICY
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("database", ["mariadb_url", "redis_url"])
+def test_pages_are_the_same_whichever_storage(
+    database: str, request: pytest.FixtureRequest, storage: Storage
+) -> None:
+    other = get_storage(request.getfixturevalue(database))
+    create = many.write(storage, 300)
+    assert many.write(other, 300) == create
+    [last, *_, first] = storage.list_traces(TraceQuery(limit=50))
+    own, others = (
+        web.application(each).test_client() for each in (storage, other)
+    )
+    for path in (
+        *("/traces", f"/traces?marker={first.base_id}&limit=100"),
+        *(
+            "/traces?error=1",
+            "/traces?root=GET*&service=nova&host=controller-1",
+        ),
+        *("/traces?operation=*things&sort=duration", "/traces?service=none"),
+        *("/traces?min-duration=1s&project=keystone", "/scatter"),
+        *("/scatter?sort=duration", "/operations", "/services?limit=500"),
+        *(f"/operations?by={by}&limit=500" for by in By),
+        f"/compare?before={first.base_id}&after={create}",
+        "/compare?before=service=keystone&after=service=nova,limit=100",
+        f"/compare?after={last.base_id}",
+        *(f"/traces/{create}/tree", f"/traces/{create}"),
+    ):
+        answer = own.get(path)
+        assert answer.status_code == 200
+        assert others.get(path).text == answer.text, path
+    other.close()
 
 
 def test_below_another_path(filled: Client) -> None:

@@ -33,26 +33,8 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
 def tab(
     chromium: Chromium, storage: Storage, tmp_path: Path
 ) -> Iterator[web.Tab]:
-    """Return a tab; nothing goes wrong in it, and it asks the service only."""
-    with web.served(web.application(storage)) as url:
-        tab = web.Tab(chromium, tmp_path, url)
+    with web.watched(chromium, storage, tmp_path) as tab:
         yield tab
-        assert tab.events("Runtime.exceptionThrown") == []
-        assert tab.events("Page.javascriptDialogOpening") == []
-        said = [
-            event["params"]["entry"]
-            for event in tab.events("Log.entryAdded")
-            # A browser asks for it by itself.
-            if not event["params"]["entry"]
-            .get("url", "")
-            .endswith("/favicon.ico")
-        ]
-        assert said == []
-        assert all(
-            event["params"]["request"]["url"].startswith(url)
-            for event in tab.events("Network.requestWillBeSent")
-        )
-        tab.close()
 
 
 def rows(tab: web.Tab) -> list[str]:
@@ -198,7 +180,11 @@ def test_a_hostile_trace_runs_nothing(tab: web.Tab, storage: Storage) -> None:
         parent = trace_id
     for path in (
         *("/traces", "/operations", "/operations?by=statement", "/services"),
-        *(f"/compare?before={base_id}&after={base_id}", "/traces?host=x"),
+        *(
+            "/scatter",
+            f"/compare?before={base_id}&after={base_id}",
+            "/traces?host=x",
+        ),
         f"/compare?after={base_id}",
         *(f"/traces/{base_id}/tree", f"/traces/{base_id}"),
     ):
