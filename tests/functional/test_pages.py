@@ -372,6 +372,9 @@ def test_a_filter_that_cannot_be_used(filled: Client, path: str) -> None:
     assert "<b>yesterday" not in answer.text
     assert 'value="nova"' in answer.text
     assert f'class="filters" action="{path}"' in answer.text
+    # Where it would be folded it is not, so that what is wrong is seen.
+    assert '<details class="fold" open>' in answer.text
+    assert '<details class="fold">' in get(filled, path, service="x").text
     assert get(filled, path, limit="0").status_code == 400
     assert get(filled, path, sort="x").status_code == 400
     # To find what it begins, all traces would be read.
@@ -458,6 +461,7 @@ def test_comparing_traces(filled: Client) -> None:
     text = filled.get(answer.location).text
     row = text.partition("SELECT subnets")[2].partition("</tr>")[0]
     assert "+82.5 ms" in row
+    assert "A verdict needs\n8 traces" in text
     assert "12.00" in row
     assert "<rect" in row
     for count in (1, 3):
@@ -574,7 +578,7 @@ def test_nothing_of_a_trace_is_markup(
 
 
 _TAGS = {
-    *("a", "b", "body", "button", "caption", "circle", "code", "datalist"),
+    *("a", "b", "body", "button", "circle", "code", "datalist"),
     *("details", "div", "figcaption", "figure", "form", "g", "h1"),
     *("h2", "head", "header", "html", "i", "iframe", "input", "label", "li"),
     *("line",),

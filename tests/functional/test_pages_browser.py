@@ -142,6 +142,33 @@ def test_without_scripts(tab: web.Tab) -> None:
     assert "GET /allocation_candidates" in tab.text(".tree")
 
 
+def test_filters_are_folded_on_a_phone(tab: web.Tab) -> None:
+    is_seen = "document.getElementById('until').checkVisibility()"
+    tab.resize(400, 800)
+    tab.call("Emulation.setScriptExecutionDisabled", value=True)
+    tab.go("/traces?service=glance&error=")
+    assert not tab.evaluate(is_seen)
+    assert tab.text(".fold summary") == "Filters: service glance"
+    # So that traces are on the first screen.
+    assert tab.box(".traces tbody tr")["top"] < 500
+    tab.click(".fold summary")
+    assert tab.evaluate(is_seen)
+    tab.resize(1440, 800)
+    for path in ("/traces", "/operations", "/services"):
+        tab.go(path)
+        assert tab.evaluate(is_seen)
+        assert tab.box(".fold summary")["height"] == 0
+
+
+def test_a_key_leads_to_the_filters_of_a_phone(tab: web.Tab) -> None:
+    tab.resize(400, 800)
+    tab.go("/traces")
+    tab.press("/", "/")
+    tab.type("POST*")
+    tab.press("Enter", "\r")
+    tab.wait_for("location.search === '?root=POST*'")
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 400)])
 def test_nothing_is_wider_than_the_page(
     tab: web.Tab, scheme: str, width: int

@@ -154,7 +154,7 @@ def _args(
             added["host"] = what
         case _:
             return None
-    if service and by is By.OPERATION:
+    if service:
         added["service"] = service
     if any(value.startswith("!") for value in added.values()):
         return None

@@ -83,5 +83,6 @@ document.addEventListener("keydown", event => {
   if (event.key !== "/" || !first || isTyping) return;
   if (event.ctrlKey || event.altKey || event.metaKey) return;
   event.preventDefault();
+  first.closest("details")?.setAttribute("open", "");
   first.select();
 });
