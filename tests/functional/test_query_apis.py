@@ -28,7 +28,7 @@ from flask.testing import FlaskClient
 from oslo_config import cfg
 
 from profiler_bridge import storage as storages
-from profiler_bridge.api import jaeger, options, search, zipkin
+from profiler_bridge.api import jaeger, options, parameters, search, zipkin
 from profiler_bridge.api.app import make_app
 from profiler_bridge.notification import Notification
 from profiler_bridge.query import TraceQuery
@@ -701,7 +701,7 @@ def test_what_has_no_meaning_is_refused(requests: Storage, path: str) -> None:
 def test_durations_as_go_writes_them(
     text: str | None, microseconds: int | None
 ) -> None:
-    assert search.duration(text) == microseconds
+    assert parameters.duration(text) == microseconds
 
 
 def test_metrics_are_not_there(requests: Storage) -> None:
