@@ -51,6 +51,8 @@ def test_it_stays_to_be_looked_at(tmp_path: Path) -> None:
             demo(tmp_path, *args.split(), str(port)),
             stdout=stdout,
             stderr=subprocess.STDOUT,
+            # As on a terminal; in the background shells have it ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         wait_for(lambda: "Ctrl-C" in out.read_text(), "the address", 120)
