@@ -27,6 +27,7 @@ ROOMS = [
     "text",
     "notification",
     "body",
+    "allow_list",
     "masking",
     "statement",
     "path",
