@@ -116,15 +116,20 @@ def test_a_third_tick_takes_the_first_away(tab: web.Tab) -> None:
 
 def test_a_link_to_a_span(tab: web.Tab) -> None:
     query = examples.SLOW.payloads[-2]
-    tab.go(f"/traces/{SLOW}#{query['trace_id']}")
+    tab.go(f"/traces/{SLOW}#span={query['trace_id']}")
     tab.wait_for("document.getElementById('facts').children.length")
     assert tab.selected() == "LibvirtDriver.spawn"
     assert tab.text("#details h2") == "LibvirtDriver.spawn"
     # And the way to get one.
     assert (
         tab.evaluate("document.querySelector('#details a').hash")
-        == f"#{query['trace_id']}"
+        == f"#span={query['trace_id']}"
     )
+    tab.go("/traces")
+    # As links from before name it.
+    tab.go(f"/traces/{SLOW}#{query['trace_id']}")
+    tab.wait_for("document.getElementById('facts')?.children.length")
+    assert tab.selected() == "LibvirtDriver.spawn"
     tab.go(f"/traces/{SLOW}/tree#{query['trace_id']}")
     assert tab.text(":target").startswith("LibvirtDriver.spawn")
 

@@ -9,7 +9,7 @@ function drawRuler() {
   const power = 10 ** Math.floor(Math.log10(least));
   const step = power * [1, 2, 5, 10].find(
     multiple => multiple * power >= least);
-  const [unit, size] = end >= 1e7 ? ["s", 1e6] : end >= 1e3 ? ["ms", 1e3]
+  const [unit, size] = end >= 1e6 ? ["s", 1e6] : end >= 1e3 ? ["ms", 1e3]
     : step >= 1 ? ["\u00b5s", 1] : ["ns", 1e-3];
   const format = decimals(
     Math.max(0, Math.ceil(-Math.log10(step / size) - 1e-9)));
@@ -30,8 +30,9 @@ function drawRuler() {
   $("rows").style.setProperty("--step", percent(share(step)));
   $("rows").style.setProperty("--offset",
     percent(share(firstTick * step - begin) / free));
-  $("window").style.left = percent(begin / traceLength);
-  $("window").style.width = percent((end - begin) / traceLength);
+  const all = extent()[1];
+  $("window").style.left = percent(begin / all);
+  $("window").style.width = percent((end - begin) / all);
   $("window").hidden = !isZoomed();
   $("unzoom").disabled = !isZoomed();
 }
