@@ -127,11 +127,13 @@ function drawDetails() {
 function openDetails() {
   if (!$("details").hidden) return;
   $("details").hidden = $("divider").hidden = false;
+  $("panes").classList.add("opened");
   drawDetails();
   reveal(active);
 }
 
 function closeDetails() {
   $("details").hidden = $("divider").hidden = true;
+  $("panes").classList.remove("opened");
   $("grid").focus();
 }

@@ -3,7 +3,7 @@
 // The table of all spans: as in the timeline, only the lines in sight exist.
 
 const LINE_HEIGHT = 25;
-const MAX_BEYOND = 10;  // lines that exist above and below
+const MAX_BEYOND = 4;  // lines that exist above and below
 
 const LIST_COLUMNS = [
   ["Operation", i => textOf(i, OPERATION), null],

@@ -2,6 +2,7 @@
 
 // The rows of the timeline: only those in sight exist, and are used again.
 
+const NARROW = 720;
 const MAX_INDENT = 16;
 const MAX_PRINTED = 2000;
 const MAX_TOOLTIP = 2000;
@@ -87,9 +88,10 @@ function fillRow(row, position) {
   const [depth, inside, run] = [spans[i][DEPTH], insideCount(i), runAt(i)];
   const { element } = row;
   element.id = "row-" + i;
-  element.className = "row" + (i === active ? " active" : "")
+  const className = "row" + (i === active ? " active" : "")
     + (isHit[i] || run && hitRuns.has(i) ? " hit" : "")
     + (isLate(i) ? " late" : "") + (isOut(i) ? " out" : "");
+  if (element.className !== className) element.className = className;
   element.style.top = position * rowHeight + "px";
   const attributes = {
     rowindex: position + 2,
@@ -104,7 +106,9 @@ function fillRow(row, position) {
   const isOpenable = inside || run;
   if (isOpenable) element.setAttribute("aria-expanded", !isClosed(i));
   else element.removeAttribute("aria-expanded");
-  element.style.setProperty("--depth", Math.min(depth, MAX_INDENT));
+  for (const indented of [row.operation, row.where]) {
+    indented.style.setProperty("--depth", Math.min(depth, MAX_INDENT));
+  }
   row.toggle.textContent = isOpenable || runs.has(i)
     ? "\u25be\u25b8"[Number(isClosed(i))] : "";
   row.depth.textContent = depth > MAX_INDENT ? depth : "";
@@ -170,6 +174,8 @@ function redraw() {
 }
 
 function resize() {
+  // Where one line is too narrow, service and self time get a second.
+  $("grid").classList.toggle("narrow", $("grid").clientWidth <= NARROW);
   rowHeight = $("grid").clientHeight && parseFloat(
     getComputedStyle($("rows")).getPropertyValue("--row-height"));
   if (!rowHeight) return;  // another view is shown
