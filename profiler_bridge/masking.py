@@ -107,10 +107,15 @@ def _mask_password(password: re.Match[str]) -> str:
 _find_key = re.compile(
     r"""(['"])([^'"\\]++)(?P<escape>\\{0,7})\1\s*+:\s*+"""
 ).search
-# An assignment, as in the query of a URL, but not of a placeholder of SQL.
-_find_assignment = re.compile(r"=(?![\s=?:]|%[(s]|\$\d)").search
+# An assignment, as in the query of a URL, but not of a placeholder of SQL;
+# with a space, as SQL has it, where a text in quotes follows.
+_find_assignment = re.compile(
+    r"""=(?![\s=?:]|%[(s]|\$\d)|=\s(?=\\{0,7}['"])"""
+).search
 _IN_NAMES = f"{string.ascii_letters}{string.digits}_.%~-"
 _LONGEST_NAME = 100
+# As SQL has it behind a column's name.
+_BEHIND_NAMES = (" ", '"', "`", "]")
 
 _match_opening = re.compile(r"""[bru]{0,2}(\\{0,7}['"])""").match
 _match_rest = {
@@ -329,12 +334,20 @@ class Masker:
         done = at = 0
         while match := _find_assignment(text, at):
             at = match.end()
-            before = text[max(done, at - 1 - _LONGEST_NAME) : at - 1]
+            before = text[
+                max(done, match.start() - _LONGEST_NAME) : match.start()
+            ]
+            if before.endswith(_BEHIND_NAMES):
+                before = before.rstrip(" ").rstrip('"`]\\')
             name = before[len(before.rstrip(_IN_NAMES)) :]
             if name and (self._is_secret[name] or _is_signature(name)):
                 end = _end_of_value(text, at, _is_whole(name), _match_bare)
                 if end > at:
                     quote = text[at] if text[at] in "'\"" else ""
+                    # SQL doubles a quote that belongs to the text.
+                    while quote and text.startswith(quote, end):
+                        rest = _match_rest[quote](text, end + 1)
+                        end = rest.end() if rest else len(text)
                     pieces += [text[done:at], quote, MASK, quote]
                     done = at = end
         return "".join([*pieces, text[done:]]) if done else text

@@ -23,7 +23,7 @@ def script(name: str) -> str:
 
 
 def wait_for(
-    condition: Callable[[], object], what: str, seconds: float = 30
+    condition: Callable[[], object], what: str, seconds: float = 90
 ) -> None:
     """Check again and again; fail if it does not become true in time."""
     if not wait_until(condition, seconds):
@@ -75,7 +75,7 @@ class Daemon:
                 start_new_session=True,
             )
 
-    def terminate(self, seconds: float = 30) -> int:
+    def terminate(self, seconds: float = 90) -> int:
         """Send SIGTERM, and give the exit code."""
         assert self.process is not None
         self.process.terminate()

@@ -129,7 +129,12 @@ def _traces() -> flask.Response:
             str.lower,
         ),
     )
-    return search.streamed(_lists(found))
+    response = search.streamed(_lists(found))
+    # In the answer there is no place for it. Of one that is too long to be
+    # made by now it cannot be known.
+    if found.stopped:
+        response.headers[search.PARTIAL] = search.STOPPED
+    return response
 
 
 def _annotations(text: str) -> dict[str, str | None]:

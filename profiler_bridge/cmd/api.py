@@ -77,6 +77,8 @@ def make_server(app: WSGIApplication, conf: cfg.ConfigOpts) -> Any:
     # Imported here, for it need not be installed.
     import waitress
 
+    # It has a warning for each request that waits for a thread.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     options = conf.api
     try:
         return waitress.create_server(
@@ -130,8 +132,6 @@ def main() -> int:
         print(f"profiler-bridge-api: {error}", file=sys.stderr)
         return 1
     logging.getLogger("waitress").addFilter(_OneLine())
-    # It has a warning for each request that waits for a thread.
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, _end)
     LOG.info("Listening on %s port %s", conf.api.host, conf.api.port)
     server.run()

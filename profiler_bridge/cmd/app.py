@@ -165,6 +165,11 @@ class BridgeCommand(Command):
     #: Whether it is run, and not only described.
     is_run = False
 
+    def get_description(self) -> str:
+        """The docstring, whose first line ends as a sentence does in help."""
+        line, blank, rest = str(super().get_description()).partition("\n\n")
+        return f"{line}.{blank}{rest}" if blank else line
+
     def get_epilog(self) -> str:
         """cliff's, where it is shown.
 

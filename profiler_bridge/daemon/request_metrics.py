@@ -238,6 +238,7 @@ class _Series(Generic[_T]):
         known: Iterable[Mapping[str, str]],
     ) -> None:
         self._make = make
+        self._names = names
         self._most = most
         self._is_full = False
         self._made: dict[_Labels, _T] = {}
@@ -252,8 +253,10 @@ class _Series(Generic[_T]):
             if not self._is_full:
                 self._is_full = True
                 LOG.warning(
-                    "Metrics of requests have %d series; what is new is"
-                    " counted as %r: see request_metrics_series in [bridge]",
+                    "Metrics of requests by %s have %d series; what is new"
+                    " is counted as %r: see request_metrics_series in"
+                    " [bridge]",
+                    ", ".join(self._names),
                     self._most,
                     OTHER,
                 )

@@ -101,11 +101,11 @@ class Endpoint:
         :raises ConfigurationError: it cannot be used; the words have nothing
             of its user and password
         """
-        check(url, "an endpoint in [forward]")
+        check(url, "an endpoint")
         parts = urlsplit(url)
         if parts.scheme not in _SCHEMES:
             raise exceptions.ConfigurationError(
-                f"an endpoint in [forward] begins with {parts.scheme}://;"
+                f"an endpoint begins with {parts.scheme}://;"
                 " write otlp+http:// or otlp+https://"
             )
         login, _, place = parts.netloc.rpartition("@")
@@ -143,7 +143,7 @@ class Endpoint:
 
 def _refuse(text: str, problem: str) -> NoReturn:
     raise exceptions.ConfigurationError(
-        f"endpoint {text} in [forward] cannot be used: {problem}"
+        f"the endpoint {text} cannot be used: {problem}"
     )
 
 

@@ -29,6 +29,9 @@ _MOST_DESCRIBED = 4000
 # value, and about what it has of a span beside attributes; in bytes.
 _AROUND_ATTRIBUTE = len('{"key":"","value":{"stringValue":""}},')
 _BESIDE_ATTRIBUTES = 400
+_NUMBER = 8
+_NAMES_KEPT = 10_000
+_LONGEST_NAME_KEPT = 100
 
 _CONTAINERS = (dict, list, tuple)
 _Value = str | int | bool
@@ -257,11 +260,13 @@ def attributes(
     first = ends[0]
     exception = span.exception
     values: dict[str, _Value] = {}
-    room = 2 * sum(len(end.text) for end in ends) - _BESIDE_ATTRIBUTES
-    room -= _size("osprofiler.name", first.name)
+    room = 2 * sum([len(end.text) for end in ends]) - _BESIDE_ATTRIBUTES
+    room -= _around["osprofiler.name"] + len(first.name)
     for name, value in _named(ends):
         values[name] = value
-        room -= _size(name, value)
+        room -= _around[name] + (
+            len(value) if isinstance(value, str) else _NUMBER
+        )
         if room < 0:
             values = {
                 f"osprofiler.{end.phase}": text(_encode_any(end.info))
@@ -306,18 +311,27 @@ def _named(ends: Iterable[Notification]) -> Iterator[tuple[str, _Value]]:
                     yield name, _value(value)
 
 
-def _size(name: str, value: _Value) -> int:
-    """About how many bytes an attribute takes in OTLP, at most."""
-    size = len(value) if isinstance(value, str) else 8
-    if name.isascii() and name.isprintable():
-        return size + len(name) + _AROUND_ATTRIBUTE
-    # A character beyond ASCII is up to 12 bytes of JSON, a control 6.
-    return size + 12 * len(name) + _AROUND_ATTRIBUTE
+class _Around(dict[str, int]):
+    """About how many bytes an attribute's value has around it in OTLP."""
+
+    def __missing__(self, name: str) -> int:
+        # A character beyond ASCII is up to 12 bytes of JSON, a control 6.
+        longest = 1 if name.isascii() and name.isprintable() else 12
+        size = len(name) * longest + _AROUND_ATTRIBUTE
+        # They are few and short, unless somebody makes up others.
+        if len(name) <= _LONGEST_NAME_KEPT:
+            if len(self) >= _NAMES_KEPT:
+                self.clear()
+            self[name] = size
+        return size
+
+
+_around = _Around()
 
 
 def _value(value: object) -> _Value:
     if isinstance(value, str):
-        return text(value)
+        return value if value.isascii() else text(value)
     if isinstance(value, int) and abs(value) <= _MAX_INTEGER:
         return value
     return text(value)
@@ -367,16 +381,15 @@ def identified(trace: Trace) -> Iterator[Identified]:
     parents = {
         child.trace_id: span for span in trace.spans for child in span.children
     }
-    known = dict.fromkeys(span.trace_id for span in trace.spans)
-    missing = dict.fromkeys(
-        parent_id
-        for span in trace.spans
-        if (parent_id := span.parent_id) not in known
-        and parent_id != trace.base_id
-    )
+    firsts = [span.first for span in trace.spans]
+    known = {first.trace_id: None for first in firsts}
+    missing = {
+        first.parent_id: None
+        for first in firsts
+        if first.parent_id not in known and first.parent_id != trace.base_id
+    }
     ids = _short_ids([*known, *missing])
-    for span in trace.spans:
-        first = span.first
+    for span, first in zip(trace.spans, firsts, strict=True):
         parent = parents.get(first.trace_id)
         has_parent = parent is not None or first.parent_id in missing
         yield Identified(

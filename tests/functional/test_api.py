@@ -708,7 +708,7 @@ def test_the_command_answers_until_it_is_told_to_end(
                 assert answer.status == 200
                 assert answer.headers["Server"] is None
             running.send_signal(signal.SIGTERM)
-            assert running.wait(30) == 0
+            assert running.wait(90) == 0
         finally:
             running.kill()
             running.wait()

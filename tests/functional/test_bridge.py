@@ -284,7 +284,7 @@ def test_daemon_says_in_one_line_what_is_wrong(
 ) -> None:
     with Daemon(tmp_path, {"osprofiler": osprofiler}) as running:
         assert running.process is not None
-        assert running.process.wait(30) == 1
+        assert running.process.wait(90) == 1
     [line] = running.log.splitlines()
     assert message in line
 

@@ -138,7 +138,7 @@ def test_who_is_away_is_waited_for_until_somebody_ends_it(
     process = command.start(f"--endpoint={collector.url}")
     wait_for(lambda: collector.requests, "a request")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=90)
     assert process.returncode not in (0, 1)
     assert "Traceback" not in err
 

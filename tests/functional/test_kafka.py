@@ -44,7 +44,7 @@ def test_kafka_needs_to_be_asked_for(
 ) -> None:
     with daemon(tmp_path, broker, sqlite_url) as running:
         assert running.process is not None
-        assert running.process.wait(30) == 1
+        assert running.process.wait(90) == 1
     [line] = running.log.splitlines()
     assert "set at_most_once = true in [bridge]" in line
 

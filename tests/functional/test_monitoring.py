@@ -212,7 +212,7 @@ def test_nothing_of_it_is_left(
         assert running.get("/")[0] == 404
         running.signal(how)
         assert running.process is not None
-        assert running.process.wait(30) == 0
+        assert running.process.wait(90) == 0
     assert [*tmp_path.glob("profiler_bridge-metrics-*")] == []
 
 
@@ -222,6 +222,6 @@ def test_a_port_in_use_is_said_at_the_start(
     running = Watched(tmp_path, "fake://", sqlite_url)
     with socket.create_server(("127.0.0.1", running.port)), running:
         assert running.process is not None
-        assert running.process.wait(30) == 1
+        assert running.process.wait(90) == 1
     [line] = running.log.splitlines()
     assert "metrics_port: cannot listen on 127.0.0.1 port" in line

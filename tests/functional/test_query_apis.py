@@ -803,7 +803,12 @@ def test_a_search_ends_and_says_so(requests: Storage) -> None:
     path = f"/api/v3/trace-summaries?query.attributes={tags}"
     answer = get(client, path)
     assert answer == {"summaries": [], "warnings": [search.STOPPED]}
-    assert get(client, "/api/v2/traces?annotationQuery=a") == []
+    path = "/api/v2/traces?annotationQuery=a&lookback=1999999999999"
+    response = client.get(path)
+    assert response.json == []
+    assert response.headers[search.PARTIAL] == search.STOPPED
+    response = make_client(requests).get(path)
+    assert search.PARTIAL not in response.headers
 
 
 def test_traces_are_read_one_after_the_other(

@@ -208,7 +208,7 @@ def test_one_given_twice_is_refused_at_the_start(
     buses = ["rabbit://a:secret@127.0.0.1/", "rabbit://127.0.0.1:5672/%2F"]
     with daemon(tmp_path, buses, [sqlite_url]) as running:
         assert running.process is not None
-        assert running.process.wait(30) == 1
+        assert running.process.wait(90) == 1
     assert running.log == (
         "profiler-bridge: rabbit://127.0.0.1:5672/ is given more than once as"
         " transport_url in [bridge]\n"

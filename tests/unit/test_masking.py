@@ -127,6 +127,14 @@ MASKED += [
     ),
     ("https://h/?sv=1&sig=a%2Bb%3D", "https://h/?sv=1&sig=***"),
     ("cmd --password='a b' -x", "cmd --password='***' -x"),
+    # Literals in SQL, which services send as text.
+    ("SET password = 'it''s', b = 'c'", "SET password = '***', b = 'c'"),
+    ("SET `password` = 's', a = 1", "SET `password` = '***', a = 1"),
+    (
+        'WHERE "user"."password" = \'s\' AND id = 1',
+        'WHERE "user"."password" = \'***\' AND id = 1',
+    ),
+    ("WHERE [token]='s'", "WHERE [token]='***'"),
     # What looks like a secret by itself.
     (f"a {PEM} b {PEM}", "a *** b ***"),
     (f"a {PEM[:70]}", "a ***"),
