@@ -241,6 +241,8 @@ COMMANDS = {
     "show-short": f"""show {SLOW.base_id} \\
     --min-duration 100ms --max-depth 4""",
     "show-failed": f"show {FAILED.base_id} --min-duration 100ms",
+    "findings": f"findings {FAILED.base_id}",
+    "findings-many": "findings --root 'POST /v2.1/servers'",
     "stats": f"stats {SLOW.base_id}",
     "stats-statement": f"stats {SLOW.base_id} --by statement",
     "diff": f"""diff --fail-over 20% \\

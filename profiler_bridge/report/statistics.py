@@ -12,12 +12,13 @@ import enum
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from profiler_bridge import statement
 from profiler_bridge.late import late_spans
 from profiler_bridge.notification import Notification, format_timestamp
 from profiler_bridge.operation import kind, operation
 from profiler_bridge.report.quantiles import Distribution
+from profiler_bridge.report.statements import statement
 from profiler_bridge.roots import Roots
+from profiler_bridge.statement import shape
 from profiler_bridge.trace import Span, Trace
 
 _OTHERS = "(others)"
@@ -248,20 +249,13 @@ def _second(timestamp: int) -> str:
     return format_timestamp(timestamp)[:19].replace("T", " ")
 
 
-def _statement(first: Notification) -> str | None:
-    info = first.payload.get("info")
-    db = info.get("db") if info else None
-    text = db.get("statement") if isinstance(db, dict) else None
-    return text if isinstance(text, str) else None
-
-
 def _by_operation(first: Notification) -> Key:
     return first.qualified_service or "", operation(first)
 
 
 def _by_statement(first: Notification) -> Key | None:
-    text = _statement(first)
-    return (statement.shape(text),) if text else None
+    text = statement(first)
+    return (shape(text),) if text else None
 
 
 _KEYS: dict[By, Callable[[Notification], Key | None]] = {
@@ -278,7 +272,7 @@ def _operation_sign(first: Notification) -> object:
     payload = first.payload
     info = payload.get("info")
     if info and "db" in info and not ("request" in info or "requests" in info):
-        text = _statement(first)
+        text = statement(first)
         # From a letter on it does something, so nothing else is looked at.
         if text and text[0].isalpha():
             return payload.get("project"), payload.get("service"), text
@@ -288,7 +282,7 @@ def _operation_sign(first: Notification) -> object:
 # Of spans with the same sign the key is the same, and is made once.
 _SIGNS: dict[By, Callable[[Notification], object]] = {
     By.OPERATION: _operation_sign,
-    By.STATEMENT: _statement,
+    By.STATEMENT: statement,
     By.SERVICE: lambda first: (first.project, first.service),
     By.HOST: lambda first: first.host,
     By.KIND: kind,

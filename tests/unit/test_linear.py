@@ -24,6 +24,7 @@ import pytest
 
 from profiler_bridge import exceptions, path, statement
 from profiler_bridge.body import decode_body
+from profiler_bridge.critical import critical_path
 from profiler_bridge.daemon.set_aside import body_of
 from profiler_bridge.late import is_mixed, late_spans
 from profiler_bridge.masking import Masker
@@ -31,6 +32,7 @@ from profiler_bridge.notification import Notification
 from profiler_bridge.operation import kind, operation
 from profiler_bridge.report import comparison_page, html, osprofiler, tree
 from profiler_bridge.report.comparison import Comparison
+from profiler_bridge.report.findings import Limits, findings
 from profiler_bridge.report.formats import FORMATS
 from profiler_bridge.report.statistics import (
     By,
@@ -291,6 +293,7 @@ def sum_up_by(by: By, trace: Trace) -> Statistics:
     return statistics
 
 
+TOLD_OF_ANYTHING = Limits(1, 1, 0, 0.0, 0, 0, 0)
 REPORTS: dict[str, Callable[[Trace], object]] = {
     **{format_: partial(draw, format_) for format_ in FORMATS},
     "tree on a terminal": lambda trace: [
@@ -310,6 +313,8 @@ REPORTS: dict[str, Callable[[Trace], object]] = {
     ],
     "clocks": lambda trace: trace.adjusted(),
     "late": lambda trace: (late_spans(trace), is_mixed(trace)),
+    "critical path": critical_path,
+    "findings": lambda trace: findings(trace, TOLD_OF_ANYTHING),
 }
 
 
@@ -393,6 +398,20 @@ def in_turn(spans: int) -> list[Payload]:
     ]
 
 
+def statements_in_turn(spans: int) -> list[Payload]:
+    """Of each caller others, as often as each other."""
+    return [
+        payload
+        for number in range(1, spans + 1)
+        for payload in child(
+            *(number, number // 100, number * 100),
+            info={
+                "db": {"statement": f"SELECT t{number % 20 + number // 99}"}
+            },
+        )
+    ]
+
+
 def strangers(spans: int) -> list[Payload]:
     return [
         payload
@@ -466,6 +485,7 @@ SHAPES = {
         *(
             siblings_at_once,
             in_turn,
+            statements_in_turn,
             strangers,
             again_and_again,
             one_large_parent,

@@ -59,7 +59,7 @@ class Stats(ListingCommand):
         else:
             traces = self.stored(query)
         by = parsed_args.by
-        statistics = self.statistics(
+        statistics = self.added_up(
             traces, Statistics(by, parsed_args.without_late)
         )
         self.app.stderr.write(
