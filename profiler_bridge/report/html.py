@@ -12,12 +12,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from profiler_bridge.critical import critical_path
 from profiler_bridge.report import document, tree
 from profiler_bridge.report import spans as _spans
 from profiler_bridge.report.document import assets, made, text
+from profiler_bridge.report.findings import findings
 from profiler_bridge.report.heading import Heading
 from profiler_bridge.report.packing import Packing, encode
 from profiler_bridge.report.statements import by_shape
+from profiler_bridge.report.text import shortened
 from profiler_bridge.text import printable
 from profiler_bridge.trace import Span, Trace
 
@@ -28,13 +31,15 @@ STYLES = (
     "print.css",
 )
 SCRIPTS = (
-    *("text.js", "trace.js", "view.js", "colours.js", "rows.js", "bars.js"),
-    *("ruler.js", "columns.js", "search.js", "times.js", "copying.js"),
-    *("details.js", "tables.js", "flame.js", "list.js", "page.js"),
+    *("text.js", "trace.js", "critical.js", "view.js", "colours.js"),
+    *("rows.js", "bars.js", "ruler.js", "columns.js", "search.js"),
+    *("times.js", "copying.js", "details.js", "findings.js", "tables.js"),
+    *("flame.js", "list.js", "page.js"),
 )
 
 # Rows show one line; the details and the search have the whole.
 _MAX_LINE = 200
+_MAX_TITLE = 1000
 _MAX_STATEMENTS = 200
 _ROWS_A_PIECE = 1000
 
@@ -160,6 +165,8 @@ def _data(trace: Trace, heading: Heading) -> Iterator[str]:
         "remarks": heading.remarks,
         "complete": trace.verdict.complete,
         "runs": [*_runs(trace, heading, places)],
+        "path": [*_path(trace, places)],
+        "findings": [*_findings(trace, places)],
         "totals": [
             [
                 (table.place(value), *sums)
@@ -216,6 +223,32 @@ def _runs(
     for row in tree.rows(trace, tree.TreeOptions(), heading.late):
         if len(row.spans) > 1 or row.inside:
             yield places[row.spans[0].trace_id], len(row.spans), row.period
+
+
+def _path(trace: Trace, places: Mapping[str, int]) -> Iterator[int]:
+    """The critical path, flat.
+
+    :returns: when it begins; then of each segment how long it is, and the
+        place of its span, -1 where nothing known ran. Empty for no path.
+    """
+    segments = critical_path(trace)
+    if segments:
+        yield segments[0].start - trace.started
+    for start, end, span in segments:
+        yield end - start
+        yield -1 if span is None else places[span.trace_id]
+
+
+def _findings(
+    trace: Trace, places: Mapping[str, int]
+) -> Iterator[tuple[str, str, list[int], int, int]]:
+    """What is worth telling, in the order in which trace.js names it."""
+    for finding in findings(trace):
+        spans = [places[trace_id] for trace_id in finding.spans]
+        yield (
+            *(finding.rule, shortened(finding.title, _MAX_TITLE), spans),
+            *(finding.critical, finding.total),
+        )
 
 
 def _failure(span: Span) -> str:

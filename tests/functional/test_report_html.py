@@ -524,21 +524,21 @@ def test_totals_by_operation_service_and_host(page: Page) -> None:
     page.show(request().trace())
     page.click("#show-totals")
     assert table(page, 0) == [
-        "build 1 0 80.5 ms 69.0% 69.0 ms",
-        "POST /servers 1 0 100 ms 19.5% 19.5 ms",
-        "driver 1 1 10.0 ms 10.0% 10.0 ms",
-        "SELECT ports 3 0 1.50 ms 1.5% 1.50 ms",
+        "build 1 0 80.5 ms 69.0 ms 69.0% 69.0 ms",
+        "POST /servers 1 0 100 ms 19.5 ms 19.5% 19.5 ms",
+        "driver 1 1 10.0 ms 10.0 ms 10.0% 10.0 ms",
+        "SELECT ports 3 0 1.50 ms 1.50 ms 1.5% 1.50 ms",
         *table(page, 0)[4:],
     ]
     assert sorted(table(page, 0)[4:]) == [
-        "fetch 1 0 0 \u00b5s 0.0% 0 \u00b5s",
-        "spawn 1 0 0 \u00b5s 0.0% 0 \u00b5s",
+        "fetch 1 0 0 \u00b5s 0 \u00b5s 0.0% 0 \u00b5s",
+        "spawn 1 0 0 \u00b5s 0 \u00b5s 0.0% 0 \u00b5s",
     ]
     assert table(page, 1) == [
-        "nova:compute 7 1 92.0 ms 80.5% 80.5 ms",
-        "nova:api 1 0 100 ms 19.5% 19.5 ms",
+        "nova:compute 7 1 92.0 ms 80.5 ms 80.5% 80.5 ms",
+        "nova:api 1 0 100 ms 19.5 ms 19.5% 19.5 ms",
     ]
-    assert table(page, 2) == ["one 8 1 192 ms 100.0% 100 ms"]
+    assert table(page, 2) == ["one 8 1 192 ms 100 ms 100.0% 100 ms"]
     assert table(page, 3)[0] == (
         "build nova:compute @ one 80.5 ms 69.0% 69.0 ms"
     )

@@ -15,7 +15,7 @@ from tests import axe, npm, recorded
 from tests.browser import Chromium, Page
 from tests.functional.test_report_html import late, request
 
-VIEWS = ("timeline", "flame", "totals", "statements", "spans")
+VIEWS = ("timeline", "findings", "flame", "totals", "statements", "spans")
 
 
 @pytest.fixture

@@ -42,6 +42,7 @@ EVIL = [
 
 
 TABLES = ("#show-totals", "#show-statements")
+VIEWS = ("#show-findings", "#show-flame", "#show-spans", *TABLES)
 
 
 def test_a_hostile_trace_runs_nothing(page: Page) -> None:
@@ -85,7 +86,7 @@ def test_a_hostile_trace_runs_nothing(page: Page) -> None:
     page.type("<img src=x onerror")
     page.press("Enter", "\r")
     assert EVIL[2] in page.text("#details")
-    for view in ("#show-flame", "#show-spans", *TABLES):
+    for view in VIEWS:
         page.click(view)
         page.next_frame()
     assert EVIL[2].replace("1", "?") in page.text("#statements")
@@ -100,7 +101,7 @@ def test_a_hostile_trace_runs_nothing(page: Page) -> None:
         *("header", "main", "section", "aside", "details", "summary"),
         *("h1", "h2", "p", "dl", "dt", "dd", "div", "span", "i", "pre"),
         *("fieldset", "legend", "label", "input", "button", "output"),
-        *("select", "option", "dialog", "footer", "a"),
+        *("select", "option", "dialog", "footer", "a", "ol", "li"),
         *("canvas", "table", "caption", "thead", "tbody", "tr", "th", "td"),
         "script",
     }
@@ -208,7 +209,7 @@ def test_a_trace_of_nothing(page: Page) -> None:
         page.click(selector)
     for key in ("ArrowDown", "ArrowLeft", "Enter", "End", "z"):
         page.press(key)
-    for view in ("#show-flame", "#show-spans", *TABLES):
+    for view in VIEWS:
         page.click(view)
     page.press("Escape")
 
@@ -284,7 +285,13 @@ def test_everything_interactive_has_a_name_and_a_role(page: Page) -> None:
     page.click("#rows .row:nth-child(2)")
     page.call("Accessibility.enable")
     seen = set()
-    for view in ("#show-flame", "#show-spans", *TABLES, "#show-timeline"):
+    for view in (
+        "#show-findings",
+        "#show-flame",
+        "#show-spans",
+        *TABLES,
+        "#show-timeline",
+    ):
         page.click(view)
         page.next_frame()
         nodes = [
@@ -372,7 +379,7 @@ def test_prints_every_part(page: Page) -> None:
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     assert len(page.rows()) == 66
     assert page.box("#rows")["height"] >= 66 * 20
-    for selector in ("#flame", "#totals", "#statements"):
+    for selector in ("#findings", "#flame", "#totals", "#statements"):
         assert page.box(selector)["height"] > 50
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     assert len(page.call("Page.printToPDF")["data"]) > 10_000

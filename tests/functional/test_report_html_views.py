@@ -13,6 +13,7 @@ import pytest
 from profiler_bridge.report import html
 from profiler_bridge.report.document import assets
 from profiler_bridge.trace import Trace
+from tests import recorded
 from tests.browser import Page
 from tests.functional.test_report_html import (
     FAILURE,
@@ -414,6 +415,92 @@ def test_a_flame_graph_of_no_time_and_of_any_depth(page: Page) -> None:
     page.show(sent.trace())
     page.click("#show-flame")
     assert 100 < len(boxes(page)) < 300
+
+
+# The critical path, and findings.
+
+
+def waited() -> Trace:
+    """Two calls at once, of which the second is waited for; then nothing."""
+    sent = Notifications()
+    root = sent.span("wsgi", 0, 50)
+    sent.span("quick", 10, 20, root)
+    sent.span("slow", 10, 40, root)
+    sent.span("cast", 45, 200, root)
+    sent.span("wsgi", 80, 100)
+    return sent.trace()
+
+
+def test_the_critical_path_is_marked(page: Page) -> None:
+    page.show(waited())
+    marked = page.evaluate(
+        "[...document.querySelectorAll('#rows .row')].filter(row =>"
+        " !row.hidden && !row.querySelector('.on-path').hidden)"
+        ".map(row => row.querySelector('.name').textContent)"
+    )
+    assert marked == ["wsgi", "slow", "cast", "wsgi"]
+    page.click("#rows .row:nth-child(1)")
+    assert details(page)["On the critical path"] == (
+        "20.0 ms itself, 80.0 ms with all below"
+    )
+    assert "100 ms" in page.text("#facts")
+    page.press("Escape")
+    page.click("#path-only")
+    assert page.names() == ["wsgi", "slow", "cast", "wsgi"]
+    page.click("#show-totals")
+    assert re.search(r"slow\s+1\s+0\s+30.0 ms\s+30.0 ms", page.text("#totals"))
+
+
+def test_the_critical_path_stands_along_the_ruler(page: Page) -> None:
+    sent = Notifications()
+    sent.span("wsgi", 0, 40, service="one")
+    sent.span("wsgi", 60, 100, service="two")
+    page.show(sent.trace())
+    one, nothing, two = page.evaluate(
+        """
+        (() => {
+          const path = document.querySelector(".path");
+          const { data } = path.getContext("2d").getImageData(
+            0, 2, path.width, 1);
+          return [0.2, 0.5, 0.8].map(share => 4 * Math.round(
+            path.width * share)).map(at => [...data.slice(at, at + 4)]);
+        })()
+        """
+    )
+    assert nothing == [0, 0, 0, 0]
+    assert one[3] == two[3] == 255
+    assert one != two
+    assert "100 ms, of it 20.0 ms nothing known ran" in page.text("#facts")
+
+
+def test_findings_lead_to_their_spans(page: Page) -> None:
+    [create] = recorded.traces(recorded.server_create())
+    page.show(create)
+    page.click("#show-findings")
+    told = texts(page, "#finding-list .link")
+    assert page.text("#finding-count") == str(len(told))
+    [place] = [
+        place
+        for place, text in enumerate(told)
+        if text.startswith("SELECT tags ran 121 times")
+    ]
+    assert "103 of one text, 18 of another" in told[place]
+    page.evaluate(
+        f"document.querySelectorAll('#finding-list .link')[{place}].click()"
+    )
+    assert page.selected() == "SELECT tags"
+    assert page.text("#status") == "1 of 121"
+    press_on_grid(page, "n")
+    assert page.text("#status") == "2 of 121"
+
+
+def test_nothing_to_tell(page: Page) -> None:
+    sent = Notifications()
+    sent.span("wsgi", 0, 1)
+    page.show(sent.trace())
+    page.click("#show-findings")
+    assert "There is nothing worth telling" in page.text("#findings")
+    assert texts(page, "#finding-list li") == []
 
 
 # All spans.

@@ -22,22 +22,31 @@ function drawBar(bar, i) {
   bar.style.width = (end - begin) * percent + "%";
   if (run) {
     bar.classList.add("run");
-    bar.style.backgroundImage = stripes(i, run.end, begin, end,
-      "var(--colour)");
+    bar.style.backgroundImage = stripes(timesOf(i, run.end), begin, end,
+      "var(--colour)", true);
   } else if (!isOpen(i)) {
-    bar.style.backgroundImage = stripes(i + 1, subtreeEnd[i], begin, end,
-      "var(--pale)");
+    bar.style.backgroundImage = stripes(timesOf(i + 1, subtreeEnd[i]), begin,
+      end, "var(--pale)", false);
   }
 }
 
-/** A background that has a colour where one of some siblings ran. */
-function stripes(first, behind, begin, end, colour) {
+/** When siblings ran, from the first up to a span behind them. */
+function* timesOf(first, behind) {
+  for (let i = first; i < behind; i = subtreeEnd[i]) {
+    if (!isOpen(i)) yield [beginOf(i), endOf(i)];
+  }
+}
+
+/**
+ * A background with stripes at some times, which are sorted by their begin.
+ * isAll: so that those can be seen which are too short for it
+ */
+function stripes(times, begin, end, colour, isAll) {
   const finest = (view[1] - view[0]) / 1000;
   const parts = [];
-  for (let i = first; i < behind; i = subtreeEnd[i]) {
-    const [starts, ends] = [Math.max(beginOf(i), begin),
-      Math.min(endOf(i), end)];
-    if (isOpen(i) || ends < starts) continue;
+  for (const time of times) {
+    const [starts, ends] = [Math.max(time[0], begin), Math.min(time[1], end)];
+    if (ends < starts) continue;
     const last = parts.at(-1);
     if (last && starts <= last[1] + finest / 2) {
       last[1] = Math.max(last[1], ends);
@@ -47,13 +56,13 @@ function stripes(first, behind, begin, end, colour) {
   }
   const percent = time =>
     ((time - begin) / (end - begin) * 100).toFixed(2) + "%";
-  const stops = parts.filter(([starts, ends]) => ends - starts >= finest
-    || colour === "var(--colour)").map(([starts, ends]) => {
-    const [left, right] = [percent(starts),
-      percent(Math.max(ends, starts + finest))];
-    return `transparent ${left}, ${colour} ${left} ${right},`
-      + ` transparent ${right}`;
-  });
+  const stops = parts.filter(part => isAll || part[1] - part[0] >= finest)
+    .map(([starts, ends]) => {
+      const left = percent(starts);
+      const right = percent(Math.max(ends, starts + finest));
+      return `transparent ${left}, ${colour} ${left} ${right},`
+        + ` transparent ${right}`;
+    });
   return stops.length && end > begin
     ? `linear-gradient(90deg, ${stops})` : "none";
 }

@@ -59,6 +59,9 @@ function addOwnFields(addField, i, start, stop) {
   addField("Duration",
     isOpen(i) ? durationText(i) : exactDuration(spans[i][DURATION]));
   if (!isOpen(i)) addField("Self", exactDuration(spans[i][SELF]));
+  const [waited, below] = [pathTime(i), pathTime(i, subtreeEnd[i])];
+  addField("On the critical path", below
+    ? `${duration(waited)} itself, ${duration(below)} with all below` : "no");
   addField("Started", start
     && `${momentText(beginOf(i))} (+${duration(beginOf(i))})`);
   addField("Stopped", stop && momentText(

@@ -14,6 +14,7 @@ const LIST_COLUMNS = [
   ["Duration", i => spans[i][DURATION] ?? -1, durationText],
   ["Self", i => spans[i][SELF] ?? -1,
     i => isOpen(i) ? "" : duration(spans[i][SELF])],
+  ["On path", i => pathTime(i), i => isOnPath(i) ? duration(pathTime(i)) : ""],
 ];
 
 let listed = null;  // the spans in the order of lines, once somebody looks
@@ -62,7 +63,7 @@ function makeLine(position) {
 function drawList() {
   if (!listed) {
     fillListHead();
-    sortList(LIST_COLUMNS.length - 2, true);
+    sortList(LIST_COLUMNS.length - 3, true);
     return;
   }
   const section = $("spans");

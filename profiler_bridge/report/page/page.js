@@ -4,7 +4,7 @@
 // everything.
 
 // What is drawn when somebody looks, or prints.
-const VIEWS = { timeline: resize, flame: drawFlame, totals: drawTotals,
+const VIEWS = { timeline: resize, findings: drawFindings, flame: drawFlame, totals: drawTotals,
   statements: drawStatements, spans: drawList };
 
 function showView(name) {
@@ -24,6 +24,10 @@ function drawHeader() {
   if (spans.length) {
     addFact("Started", "", "started");
     addFact("Duration", data.took);
+    if (pathLength) {
+      addFact("Critical path", duration(pathLength) + (pathUnknown
+        ? `, of it ${duration(pathUnknown)} nothing known ran` : ""));
+    }
   }
   addFact("Spans", whole(spans.length));
   addFact("Errors", (failed ? "\u2717 " : "") + whole(failed),
@@ -37,6 +41,7 @@ function drawHeader() {
   $("late-count").textContent = whole(late);
   $("late-filter").hidden = $("late-legend").hidden = !late;
   $("statement-count").textContent = data.statements.length;
+  $("finding-count").textContent = data.findings.length;
   $("span-count").textContent = whole(spans.length);
   const deepest = spans.reduce((most, span) => Math.max(most, span[DEPTH]), 0);
   for (let level = 1; level <= Math.min(deepest, 9); level++) {
@@ -109,6 +114,7 @@ on("query", "input", event => search(event.target.value));
 on("next", "click", () => goToNextHit(1));
 on("previous", "click", () => goToNextHit(-1));
 on("problems", "change", refresh);
+on("path-only", "change", refresh);
 on("without-late", "change", () => {
   zoom(...extent());
   drawOverview();
@@ -130,7 +136,7 @@ dragToZoom($("ruler"), () => view);
 dragToZoom($("overview"), extent);
 addEventListener("beforeprint", () => {
   drawForPrint(true);
-  for (const name of ["flame", "totals", "statements"]) VIEWS[name]();
+  for (const name of ["findings", "flame", "totals", "statements"]) VIEWS[name]();
 });
 addEventListener("afterprint", () => drawForPrint(false));
 matchMedia("(prefers-color-scheme: dark)")

@@ -43,6 +43,7 @@ function makeRow() {
   row.hint.textContent = "Details";
   row.hint.setAttribute("aria-hidden", "true");
   add(row.time, "bar");
+  add(row.time, "on-path");
   row.toggle.setAttribute("aria-hidden", "true");
   row.element.addEventListener("click", event => {
     select(row.span);
@@ -127,8 +128,11 @@ function fillRow(row, position) {
   row.duration.textContent = run ? duration(run.total) : durationText(i);
   row.self.textContent = isOpen(i) ? ""
     : duration(run ? run.self : spans[i][SELF]);
-  row.time.setAttribute("aria-label", `from ${duration(beginOf(i))}`);
+  const waited = pathTime(i, rowEnd(i));
+  row.time.setAttribute("aria-label", `from ${duration(beginOf(i))}`
+    + (waited ? `, ${duration(waited)} on the critical path` : ""));
   drawBar(row.bar, i);
+  drawMark(row["on-path"], i);
 }
 
 function draw() {

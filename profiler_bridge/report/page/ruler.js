@@ -16,7 +16,7 @@ function drawRuler() {
   const share = time => time / (end - begin);
   const percent = part => part * 100 + "%";
   const firstTick = Math.ceil(begin / step);
-  $("ruler").replaceChildren();
+  $("ruler").replaceChildren(pathCanvas);
   for (let n = firstTick; n * step < end; n++) {
     const hasSpace = share(end - n * step) * width > 60;
     const tick = make("span", "tick",
@@ -24,6 +24,7 @@ function drawRuler() {
     tick.style.left = percent(share(n * step - begin));
     $("ruler").append(tick);
   }
+  drawPath();
   // The lines behind the bars are a background, which repeats. CSS places
   // it by a share of what it leaves free.
   const free = 1 - Math.min(share(step), 0.999);

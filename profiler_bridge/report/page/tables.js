@@ -57,16 +57,23 @@ function drawTotals() {
   const selfTime = spans.reduce((sum, span) => sum + (span[SELF] ?? 0), 0);
   const share = time => tenths(selfTime && time / selfTime * 100) + "%";
   const allSpans = [...spans.keys()];
-  ["Operation", "Service", "Host"].forEach((title, n) => addTable(
-    $("totals"), "By " + title.toLowerCase(), [
+  ["Operation", "Service", "Host"].forEach((title, n) => {
+    const waited = new Map();
+    for (const i of allSpans) {
+      const value = spans[i][KEYS[n]];
+      waited.set(value, (waited.get(value) ?? 0) + pathTime(i));
+    }
+    addTable($("totals"), "By " + title.toLowerCase(), [
       [title, total => strings[total[VALUE]]],
       ["Count", total => total[COUNT], whole],
       ["Errors", total => total[ERRORS], whole],
       ["Total", total => total[TOTAL], duration],
+      ["On path", total => waited.get(total[VALUE]) ?? 0, duration],
       ["Share", total => total[TOTAL_SELF], share],
       ["Self", total => total[TOTAL_SELF], duration],
     ], data.totals[n],
-    total => allSpans.filter(i => spans[i][KEYS[n]] === total[VALUE])));
+    total => allSpans.filter(i => spans[i][KEYS[n]] === total[VALUE]));
+  });
   addTable($("totals"), "Longest self time", [
     ["Span", i => `${textOf(i, OPERATION)} ${textOf(i, WHAT)}`],
     ["Service @ host", serviceAtHost],

@@ -9,11 +9,12 @@ const { spans, strings, notifications } = data;
 const traceLength = Math.max(data.length, 1);
 
 // The places of values in the array of a span; of a total of spans; of a
-// repeated statement.
+// repeated statement; of a finding.
 const [DEPTH, ID, OPERATION, NAME, SERVICE, HOST, WHAT, BEGIN, DURATION, SELF,
   FAILURE, START, STOP, LATE] = Array(14).keys();
 const [VALUE, COUNT, ERRORS, TOTAL, TOTAL_SELF] = Array(5).keys();
 const [STATEMENT, TOTAL_TIME, EXECUTIONS] = Array(3).keys();
+const [RULE, TITLE, EVIDENCE, CRITICAL, ALL] = Array(5).keys();
 const KEYS = [OPERATION, SERVICE, HOST];  // what data.totals are by
 
 const isFailed = i => spans[i][FAILURE] > 0;

@@ -29,8 +29,10 @@ function filterSpans() {
   const keep = new Uint8Array(spans.length);
   const isFiltered = $("problems").checked;
   const isWithoutLate = $("without-late").checked;
+  const isPathOnly = $("path-only").checked;
   for (let span = 0; span < spans.length; span++) {
     if (isFiltered && !isProblem(span) || isWithoutLate && isLate(span)
+      || isPathOnly && !isOnPath(span)
       || chosen.size && !chosen.has(colourValue(span))
       || !isInView(span)) continue;
     for (let i = span; i >= 0 && !keep[i]; i = parentOf[i]) keep[i] = 1;
@@ -106,7 +108,7 @@ function goTo(i) {
   if (!isInView(i)) view = extent();
   refresh();
   if (rowOf(i) < 0) {
-    $("problems").checked = false;
+    $("problems").checked = $("path-only").checked = false;
     if (isLate(i)) $("without-late").checked = false;
     choose(null);
     if (!isInView(i)) view = extent();
