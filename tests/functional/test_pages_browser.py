@@ -143,6 +143,13 @@ def test_times_as_the_browser_has_them(tab: web.Tab) -> None:
     assert tab.text("th .zone") == "Asia/Tokyo"
     tab.go("/traces?limit=20")
     assert tab.texts(".traces time")[-1] == "2026-02-03 13:05:06"
+    # Also in a trace, beside UTC.
+    tab.go(f"/traces/{FAST}")
+    tab.wait_for("document.getElementById('facts').children.length")
+    assert tab.text(".started dd") == (
+        "2026-02-03T04:05:06.000007 UTC, 2026-02-03T13:05:06.000007 Asia/Tokyo"
+    )
+    tab.go("/traces")
     tab.click("#zone")
     assert tab.texts(".traces time")[-1] == "2026-02-03 04:05:06"
 

@@ -8,8 +8,10 @@ const VIEWS = { timeline: resize, findings: drawFindings, flame: drawFlame, tota
   statements: drawStatements, spans: drawList };
 
 function showView(name) {
-  $("show-" + name).checked = true;
+  const choice = $("show-" + name);
+  choice.checked = true;
   VIEWS[name]();
+  choice.parentElement.scrollIntoView({ block: "nearest" });
 }
 
 function drawHeader() {
@@ -129,7 +131,7 @@ on("zone", "click", switchTimes);
 on("help-open", "click", () => $("help").showModal());
 on("help-close", "click", () => $("help").close());
 for (const name of Object.keys(VIEWS)) {
-  on("show-" + name, "change", VIEWS[name]);
+  on("show-" + name, "change", () => showView(name));
 }
 on("grid", "scroll", drawSoon);
 dragToZoom($("ruler"), () => view);
