@@ -375,7 +375,16 @@ def test_prints_every_part(page: Page) -> None:
     for number in range(60):
         sent.span(f"more{number}", number, number + 1)
     page.show(sent.trace())
-    page.call("Emulation.setEmulatedMedia", media="print")
+    page.call(
+        "Emulation.setEmulatedMedia",
+        media="print",
+        features=[{"name": "prefers-color-scheme", "value": "dark"}],
+    )
+    # Ink is dark.
+    assert (
+        page.evaluate("getComputedStyle(document.body).backgroundColor")
+        == "rgb(255, 255, 255)"
+    )
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     assert len(page.rows()) == 66
     assert page.box("#rows")["height"] >= 66 * 20

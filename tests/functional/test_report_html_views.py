@@ -297,6 +297,20 @@ def test_units_scale(page: Page, microseconds: int, shown: str) -> None:
     assert page.rows()[0]["duration"] == shown
 
 
+def test_what_is_cut_has_a_tooltip(page: Page) -> None:
+    sent = Notifications()
+    name = "name" * 60
+    sent.span("wsgi", 0, 1, service=name)
+    page.show(sent.trace())
+    page.click("#show-spans")
+    box = page.box("#lines td:nth-child(6)")
+    page.mouse("mouseMoved", box["x"] + 5, box["y"] + 5)
+    page.next_frame()
+    assert page.evaluate(
+        "document.querySelector('#lines td:nth-child(6)').title"
+    ) == (f"nova:{name} @ one")
+
+
 def test_columns_are_as_wide_as_the_reader_wants(page: Page) -> None:
     page.show(request().trace())
     before = page.box("#head .operation")["width"]
@@ -492,6 +506,15 @@ def test_findings_lead_to_their_spans(page: Page) -> None:
     assert page.text("#status") == "1 of 121"
     press_on_grid(page, "n")
     assert page.text("#status") == "2 of 121"
+
+
+def test_the_first_finding_is_told_at_once(page: Page) -> None:
+    [create] = recorded.traces(recorded.server_create())
+    page.show(create)
+    [line] = texts(page, "#remarks .finding")
+    assert line.startswith("First of 11 findings: tokens were validated 4 ")
+    page.click("#remarks .finding button")
+    assert "tokens were validated" in page.text("#finding-list")
 
 
 def test_nothing_to_tell(page: Page) -> None:

@@ -16,6 +16,17 @@ function makeFinding(finding) {
   return item;
 }
 
+/** What cost most, in a line above everything. */
+function makeFirstFinding() {
+  const [first] = data.findings;
+  const line = make("p", "finding");
+  const count = data.findings.length;
+  line.append(count === 1 ? "Finding: " : `First of ${whole(count)} findings: `,
+    makeButton(visible(first[TITLE]), "link", () => showView("findings")),
+    ` (${duration(first[CRITICAL])} on the critical path)`);
+  return line;
+}
+
 function drawFindings() {
   const list = $("finding-list");
   if (list.children.length) return;

@@ -38,6 +38,7 @@ function drawHeader() {
     data.complete ? "good" : "bad");
   $("remarks").append(...data.remarks.map(
     remark => make("p", "", "\u26a0 " + remark)));
+  if (data.findings.length) $("remarks").append(makeFirstFinding());
   $("problem-count").textContent = whole(count(isProblem));
   const late = count(isLate);
   $("late-count").textContent = whole(late);
