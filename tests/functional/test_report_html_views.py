@@ -225,8 +225,8 @@ def test_details_copy(page: Page) -> None:
     )
     page.call("Page.bringToFront")
     copied = {}
-    for what in ("SQL", "Span", "JSON", "link"):
-        selector = f"#details [aria-label='Copy {what}']"
+    for what in ("Trace", "SQL", "Span", "JSON", "link"):
+        selector = f"[aria-label='Copy {what}']"
         page.evaluate(f'document.querySelector("{selector}").scrollIntoView()')
         page.click(selector)
         page.wait_for(
@@ -234,6 +234,7 @@ def test_details_copy(page: Page) -> None:
         )
         copied[what] = page.evaluate("navigator.clipboard.readText()")
     trace_id = sent.payloads[4]["trace_id"]
+    assert copied["Trace"] == sent.base_id
     assert copied["SQL"] == "SELECT name FROM ports\nWHERE id = 0"
     assert copied["Span"] == trace_id
     assert json.loads(copied["JSON"]) == sent.payloads[4:6]
@@ -309,6 +310,15 @@ def test_what_is_cut_has_a_tooltip(page: Page) -> None:
     assert page.evaluate(
         "document.querySelector('#lines td:nth-child(6)').title"
     ) == (f"nova:{name} @ one")
+
+
+def test_a_bar_says_what_it_is(page: Page) -> None:
+    page.show(request().trace())
+    box = page.box("#rows .row:nth-child(3) .time")
+    page.mouse("mouseMoved", box["x"] + 5, box["y"] + 5)
+    assert page.evaluate(
+        "document.querySelector('#rows .row:nth-child(3) .time').title"
+    ) == ("SELECT ports: 1.50 ms, from 20.0 ms, 1.50 ms on the critical path")
 
 
 def test_columns_are_as_wide_as_the_reader_wants(page: Page) -> None:

@@ -22,6 +22,8 @@ function drawHeader() {
   };
   const failed = count(isFailed);
   addFact("Trace", visible(data.base_id), "id");
+  $("facts").lastChild.lastChild.append(
+    makeCopyButton("Trace", () => data.base_id));
   $("title").textContent = visible(data.title);
   if (spans.length) {
     addFact("Started", "", "started");

@@ -58,6 +58,10 @@ function makeRow() {
   row.operation.addEventListener("pointerenter", () => {
     row.operation.title = fullText(row.span);
   });
+  row.time.addEventListener("pointerenter", () => {
+    row.time.title = `${nameOf(row.span)}: ${row.duration.textContent}, `
+      + row.time.getAttribute("aria-label");
+  });
   row.element.addEventListener("dblclick", event => {
     if (event.target !== row.toggle && event.target !== row.times) {
       zoomTo(row.span);
