@@ -72,6 +72,19 @@ def critical_path(trace: Trace) -> tuple[Segment, ...]:
     return tuple(path)[::-1]
 
 
+def time_on_path(path: Iterable[Segment]) -> dict[str | None, int]:
+    """Sum a path up by span.
+
+    :returns: microseconds by trace_id; under None those in which nothing that
+        is known ran. What is not on the path is not in it.
+    """
+    times: dict[str | None, int] = {}
+    for start, end, span in path:
+        key = None if span is None else span.trace_id
+        times[key] = times.get(key, 0) + end - start
+    return times
+
+
 def _times(trace: Trace, late: Set[str]) -> _Times:
     """When spans ran, as far as it is known; of those that are not late."""
     times: dict[str, tuple[int, int]] = {}

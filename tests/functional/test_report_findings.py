@@ -162,7 +162,10 @@ def test_many_traces(
 ) -> None:
     chosen = ("--root", "GET /v3/*", "--service", "!nova")
     code, out, err = run(url, capsys, *chosen)
-    assert (code, err) == (0, "2 traces, 2 with findings\n")
+    assert code == 0
+    assert err == (
+        "2 traces, 2026-11-23 00:39:47 to 00:39:48 UTC, 2 with findings\n"
+    )
     lines = out.splitlines()
     assert len(lines) == 1 + 2 * 3
     assert lines[1].split()[0] == "2"
@@ -181,7 +184,7 @@ def test_no_trace(
     url: str, sqlite_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, err = run(url, capsys, "--service", "glance", "--limit=1")
-    assert err == "1 trace, 1 with findings\n"
+    assert err == "1 trace, 2026-11-25 17:54:26 UTC, 1 with findings\n"
     code, out, err = run(url, capsys, "--service", "no such")
     assert (code, out) == (0, "")
     assert err.startswith("no trace matches; there are traces of these")

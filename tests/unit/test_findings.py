@@ -270,7 +270,7 @@ def check(trace: Trace, limits: Limits) -> None:
             assert line.isprintable()
         assert len(finding.title) < 3000
     shown = "".join(text.render(trace, told))
-    totals = Totals(limits)
+    totals = Totals(limits=limits)
     totals.add(trace)
     shown += "".join(text.render_totals(totals, 80))
     assert re.fullmatch(r"[^\x00-\x09\x0b-\x1f\x7f\u2028]*", shown)
@@ -290,7 +290,8 @@ def test_findings_of_many_traces() -> None:
         totals.add(made.trace())
         costs.append((took * 10_000, made.base_id))
     totals.add(build(child(1, 0)))
-    assert str(totals) == "4 traces, 3 with findings"
+    assert str(totals).startswith("4 traces, 2026-02-03 04:05:06")
+    assert str(totals).endswith(" UTC, 3 with findings")
     [(key, group)] = totals.ordered()
     assert key == (Rule.REPEATED_SQL, "nova:api", "SELECT instances")
     assert group.traces == 3
@@ -302,9 +303,7 @@ def test_findings_of_many_traces() -> None:
 def test_findings_of_many_traces_are_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        "profiler_bridge.report.findings.totals._MOST_GROUPS", 5
-    )
+    monkeypatch.setattr("profiler_bridge.report.statistics._MOST_GROUPS", 5)
     totals = Totals()
     for number in range(9):
         made = Example(number, STARTED)
@@ -313,4 +312,5 @@ def test_findings_of_many_traces_are_bounded(
         )
         totals.add(made.trace())
     assert len(totals.groups) == 6
-    assert totals.groups[Rule.ERROR, "", "(others)"].traces == 4  # type: ignore[index]
+    assert totals.groups[totals.others].traces == 4
+    assert "  (others)\n" in "".join(text.render_totals(totals))

@@ -24,13 +24,18 @@ import pytest
 
 from profiler_bridge import exceptions, path, statement
 from profiler_bridge.body import decode_body
-from profiler_bridge.critical import critical_path
 from profiler_bridge.daemon.set_aside import body_of
 from profiler_bridge.late import is_mixed, late_spans
 from profiler_bridge.masking import Masker
 from profiler_bridge.notification import Notification
 from profiler_bridge.operation import kind, operation
-from profiler_bridge.report import comparison_page, html, osprofiler, tree
+from profiler_bridge.report import (
+    comparison_page,
+    critical,
+    html,
+    osprofiler,
+    tree,
+)
 from profiler_bridge.report.comparison import Comparison
 from profiler_bridge.report.findings import Limits, findings
 from profiler_bridge.report.formats import FORMATS
@@ -313,7 +318,10 @@ REPORTS: dict[str, Callable[[Trace], object]] = {
     ],
     "clocks": lambda trace: trace.adjusted(),
     "late": lambda trace: (late_spans(trace), is_mixed(trace)),
-    "critical path": critical_path,
+    "critical path": lambda trace: (
+        [*critical.render(trace, 80)],
+        [*critical.render_json(trace)],
+    ),
     "findings": lambda trace: findings(trace, TOLD_OF_ANYTHING),
 }
 
@@ -478,6 +486,28 @@ def many_roots(spans: int) -> list[Payload]:
     ]
 
 
+def calls_in_calls(spans: int) -> list[Payload]:
+    """Each waits for the next one, which is the one that it holds."""
+    return [
+        payload
+        for number in range(1, spans + 1)
+        for payload in child(number, number - 1, number, 2 * (spans - number))
+    ]
+
+
+def casts_and_polls(spans: int) -> list[Payload]:
+    """Requests with gaps between them, in which all that they cast goes on."""
+    casts = range(2, spans + 1, 2)
+    return [
+        payload
+        for number in casts
+        for payload in (
+            *child(number - 1, 0, number * 100, name="wsgi"),
+            *child(number, number - 1, number * 100 + 5, 90 * spans),
+        )
+    ]
+
+
 SHAPES = {
     make.__name__: make
     for make in (
@@ -493,12 +523,18 @@ SHAPES = {
         *(one_large_section, many_sections, many_roots),
     )
 }
+# With long paths through them.
+LONG_PATHS = {
+    make.__name__: make for make in (calls_in_calls, casts_and_polls)
+}
 SPANS = (1_000, 10_000)
 
 
 @lru_cache(len(SPANS))
 def trace_of(shape: str, spans: int) -> Trace:
-    return Trace.build(BASE, notifications(SHAPES[shape](spans)))
+    return Trace.build(
+        BASE, notifications((SHAPES | LONG_PATHS)[shape](spans))
+    )
 
 
 @pytest.mark.parametrize("step", NOTIFICATIONS)
@@ -514,4 +550,10 @@ def test_notifications_of_hostile_traces(shape: str, step: str) -> None:
 @pytest.mark.parametrize("format_", REPORTS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_report_of_hostile_traces(shape: str, format_: str) -> None:
+    check_growth(SPANS, partial(trace_of, shape), REPORTS[format_])
+
+
+@pytest.mark.parametrize("format_", ["critical path", "tree"])
+@pytest.mark.parametrize("shape", LONG_PATHS)
+def test_long_paths_through_hostile_traces(shape: str, format_: str) -> None:
     check_growth(SPANS, partial(trace_of, shape), REPORTS[format_])

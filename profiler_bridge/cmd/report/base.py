@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from cliff.lister import Lister
 
@@ -23,6 +23,7 @@ from profiler_bridge.cmd.report.fitting import FittingTable
 from profiler_bridge.notification import is_id
 from profiler_bridge.query import Sort, TraceQuery
 from profiler_bridge.report import json
+from profiler_bridge.report.statistics import Sums
 from profiler_bridge.storage.pages import Page
 from profiler_bridge.storage.traces import Storage
 from profiler_bridge.summary import TraceSummary
@@ -35,17 +36,6 @@ _PAGE = 200
 _MOST_SERVICES = 30
 # What may be the beginning of a base_id.
 _is_part_of_id = re.compile("[0-9a-fA-F-]{1,35}").fullmatch
-
-
-class Sums(Protocol):
-    """What is known of any number of traces: as many as were added."""
-
-    traces: int
-
-    def add(self, trace: Trace) -> None: ...
-
-
-SumsT = TypeVar("SumsT", bound=Sums)
 
 
 class ReadingCommand(BridgeCommand):
@@ -165,8 +155,8 @@ class ReadingCommand(BridgeCommand):
                     " traces that match\n"
                 )
 
-    def added_up(self, traces: Iterable[Trace], sums: SumsT) -> SumsT:
-        """Add traces to sums of them; on a terminal count them meanwhile."""
+    def sum_up(self, traces: Iterable[Trace], sums: Sums[Any]) -> None:
+        """Add traces to sums; on a terminal count them meanwhile."""
         terminal = self.app.stderr.isatty()
         for trace in traces:
             sums.add(trace)
@@ -174,7 +164,6 @@ class ReadingCommand(BridgeCommand):
                 self.app.stderr.write(f"\r{sums.traces:,} traces ")
         if terminal:
             self.app.stderr.write(CLEARED)
-        return sums
 
 
 def _pages(storage: Storage, query: TraceQuery) -> Iterator[Page]:

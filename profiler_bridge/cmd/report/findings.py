@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 FOUND = 3
 _ANY = "any"
 
+# What findings of many traces are added up by.
+_KEYS = ("rule", "service", "operation")
+
 # The option, the field of Limits, how it is read, and what it does.
 _LIMITS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
     (
@@ -166,7 +169,8 @@ class Findings(ReadingCommand):
             traces: Iterable[Trace] = map(self.trace, parsed_args.trace)
         else:
             traces = self.stored(query)
-        totals = self.added_up(traces, Totals(limits))
+        totals = Totals(limits=limits)
+        self.sum_up(traces, totals)
         self.app.stderr.write(
             f"{totals}\n" if totals.traces else self.what_there_is(query)
         )
@@ -176,7 +180,7 @@ class Findings(ReadingCommand):
             stdout = self.app.stdout
             for line in render_totals(totals, terminal.width(stdout)):
                 stdout.write(line)
-        return [key.rule for key in totals.groups]
+        return totals.rules
 
     def _write_json(self, value: object) -> None:
         json.dump(value, self.app.stdout, indent=2)
@@ -195,7 +199,7 @@ def _of_totals(totals: Totals) -> object:
         "traces": totals.traces,
         "traces_with_findings": totals.traces_with_any,
         "findings": [
-            {**key._asdict(), **asdict(group)}
+            {**dict(zip(_KEYS, key, strict=True)), **asdict(group)}
             for key, group in totals.ordered()
         ],
     }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple
 
-from profiler_bridge.critical import critical_path
+from profiler_bridge.critical import critical_path, time_on_path
 from profiler_bridge.late import late_spans
 from profiler_bridge.report import edges
 from profiler_bridge.report import spans as _spans
@@ -106,9 +106,8 @@ class Subject:
         ]
         self.parents = edges.parents(trace)
         self.path = critical_path(trace)
-        self.length = (
-            self.path[-1].end - self.path[0].start if self.path else 0
-        )
+        times = time_on_path(self.path)
+        self.length = sum(times.values())
         walked = [span for _, span in trace.walk()]
         self.entries = self._entries(walked)
         self._places = {
@@ -123,9 +122,9 @@ class Subject:
                 last = span.children[-1].trace_id
                 self._behind[span.trace_id] = self._behind[last]
         own = [0] * len(walked)
-        for start, end, on_path in self.path:
-            if on_path is not None:
-                own[self._places[on_path.trace_id]] += end - start
+        for trace_id, time in times.items():
+            if trace_id is not None:
+                own[self._places[trace_id]] = time
         self._critical = [0, *itertools.accumulate(own)]
 
     def _entries(self, walked: Iterable[Span]) -> dict[str, Span]:

@@ -53,14 +53,15 @@ def render_totals(totals: Totals, width: int | None = None) -> Iterator[str]:
         yield _NOTHING
         return
     yield f"{'traces':>8} {'on path':>8} {'total':>8}  finding\n"
-    for key, group in ordered:
-        where = f" [{key.service}]" if key.service else ""
+    for (rule, service, operation), group in ordered:
+        what = f"{rule}: {operation}" if rule else operation
+        where = f" [{service}]" if service else ""
         cells = (
             f"{group.traces:,}",
             duration(group.critical),
             duration(group.total),
         )
-        yield from _lines(cells, f"{key.rule}: {key.operation}{where}", width)
+        yield from _lines(cells, f"{what}{where}", width)
         yield from _lines(
             ("", "", ""), f"{group.base_id[:_ENOUGH]}: {group.title}", width
         )

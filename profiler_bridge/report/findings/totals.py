@@ -5,22 +5,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from profiler_bridge.report.findings import DEFAULTS, Limits, Rule, findings
+from profiler_bridge.report.statistics import Key, Sums
 from profiler_bridge.trace import Trace
-
-# How many groups there may be; see report/statistics.py.
-_MOST_GROUPS = 10_000
-_OTHERS = "(others)"
-
-
-class Key(NamedTuple):
-    """What findings are added up by; see Finding."""
-
-    rule: Rule
-    service: str
-    operation: str
 
 
 @dataclass(slots=True)
@@ -44,32 +32,37 @@ class Group:
 
 
 @dataclass(slots=True)
-class Totals:
-    """Of any number of traces.
+class Totals(Sums[Group]):
+    """Of any number of traces, by rule, service and operation.
 
-    :param traces: how many were looked at
     :param traces_with_any: how many of them have findings
+    :param rules: of which there are any
     """
 
     limits: Limits = DEFAULTS
-    traces: int = 0
     traces_with_any: int = 0
-    groups: dict[Key, Group] = field(default_factory=dict)
+    rules: set[Rule] = field(default_factory=set)
 
-    def add(self, trace: Trace) -> None:
-        self.traces += 1
+    def _new(self) -> Group:
+        return Group()
+
+    def _key_of_none(self, text: str) -> Key:
+        return "", "", text
+
+    def _add(self, trace: Trace) -> None:
         # A trace can have several findings of one key, such as two errors.
         own: dict[Key, Group] = {}
         for finding in findings(trace, self.limits):
-            key = Key(finding.rule, finding.service, finding.operation)
-            if key not in self.groups and len(self.groups) >= _MOST_GROUPS:
-                key = Key(finding.rule, "", _OTHERS)
+            self.rules.add(finding.rule)
+            key = self._admit(
+                (finding.rule, finding.service, finding.operation)
+            )
             group = own.setdefault(key, Group(title=finding.title))
             group.critical += finding.critical
             group.total += finding.total
         self.traces_with_any += bool(own)
         for key, group in own.items():
-            known = self.groups.setdefault(key, Group())
+            known = self.groups[key]
             known.traces += 1
             known.critical += group.critical
             known.total += group.total
@@ -85,6 +78,5 @@ class Totals:
         )
 
     def __str__(self) -> str:
-        traces = "trace" if self.traces == 1 else "traces"
-        with_any = f"{self.traces_with_any:,} with findings"
-        return f"{self.traces:,} {traces}, {with_any}"
+        # Without arguments super() knows the class before it had slots.
+        return f"{Sums.__str__(self)}, {self.traces_with_any:,} with findings"
