@@ -8,16 +8,16 @@ const MAX_BEYOND = 4;  // lines that exist above and below
 // The title, what to sort by, and how to write it if a number.
 const LIST_COLUMNS = [
   ["Operation", i => textOf(i, OPERATION), null],
-  ["Started", i => beginOf(i), i => "+" + duration(beginOf(i))],
   ["Duration", i => spans[i][DURATION] ?? -1, durationText],
   ["Self", i => spans[i][SELF] ?? -1,
     i => isOpen(i) ? "" : duration(spans[i][SELF])],
   ["On path", i => pathTime(i), i => isOnPath(i) ? duration(pathTime(i)) : ""],
+  ["Started", i => beginOf(i), i => "+" + duration(beginOf(i))],
   ["Service @ host", serviceAtHost, null],
   ["What", i => textOf(i, WHAT), null],
   ["Error", i => textOf(i, FAILURE), null],
 ];
-const BY_DURATION = 2;
+const BY_DURATION = 1;
 
 let listed = null;  // the spans in the order of lines, once somebody looks
 
