@@ -304,24 +304,25 @@ def pictures() -> Iterator[tuple[str, bytes]]:
             )
             page.click("#wanted")
 
-        page.resize(1120, 560)
+        page.resize(1120, 640)
         page.show(SLOW.trace())
-        for text in ("GET /v3/auth/tokens", "GET /v2.0/networks"):
-            click_row(text)
-            page.press("ArrowLeft")
+        click_row("GET /v3/auth/tokens")
+        page.press("ArrowLeft")
         click_row("POST /v2.1/servers")
         page.press("Escape")
-        yield "timeline.png", picture(560)
+        yield "timeline.png", picture(640)
+        page.click("#show-flame")
+        yield "flame.png", picture(460)
         page.click("#show-statements")
         yield "statements.png", picture(240)
         page.click("#show-totals")
         yield "totals.png", picture(480)
         page.show(FAILED.trace())
-        page.resize(1120, 480)
+        page.resize(1120, 560)
         page.click("#problems")
         click_row("select_destinations")
         page.press("Enter")
-        yield "failed.png", picture(480)
+        yield "failed.png", picture(560)
 
 
 def many() -> Iterator[Example]:

@@ -27,6 +27,7 @@ from tests.benchmarks import (
     ingest,
     memory,
     notifier,
+    page,
     purging,
     reading,
     serving,
@@ -54,6 +55,7 @@ TOPICS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "serving": serving.run,
     "purging": purging.run,
     "building": building.run,
+    "page": page.run,
     "size": size.run,
     "start-up": start_up.run,
 }

@@ -98,15 +98,20 @@ def test_a_third_tick_takes_the_first_away(tab: web.Tab) -> None:
 
 def test_a_link_to_a_span(tab: web.Tab) -> None:
     query = examples.SLOW.payloads[-2]
-    tab.go(f"/traces/{SLOW}#{query['trace_id']}")
+    tab.go(f"/traces/{SLOW}#span={query['trace_id']}")
     tab.wait_for("document.getElementById('facts').children.length")
     assert tab.selected() == "LibvirtDriver.spawn"
     assert tab.text("#details h2") == "LibvirtDriver.spawn"
     # And the way to get one.
     assert (
         tab.evaluate("document.querySelector('#details a').hash")
-        == f"#{query['trace_id']}"
+        == f"#span={query['trace_id']}"
     )
+    tab.go("/traces")
+    # As links from before name it.
+    tab.go(f"/traces/{SLOW}#{query['trace_id']}")
+    tab.wait_for("document.getElementById('facts')?.children.length")
+    assert tab.selected() == "LibvirtDriver.spawn"
     tab.go(f"/traces/{SLOW}/tree#{query['trace_id']}")
     assert tab.text(":target").startswith("LibvirtDriver.spawn")
 
@@ -120,6 +125,13 @@ def test_times_as_the_browser_has_them(tab: web.Tab) -> None:
     assert tab.text("th .zone") == "Asia/Tokyo"
     tab.go("/traces?limit=20")
     assert tab.texts(".traces time")[-1] == "2026-02-03 13:05:06"
+    # Also in a trace, beside UTC.
+    tab.go(f"/traces/{FAST}")
+    tab.wait_for("document.getElementById('facts').children.length")
+    assert tab.text(".started dd") == (
+        "2026-02-03T04:05:06.000007 UTC, 2026-02-03T13:05:06.000007 Asia/Tokyo"
+    )
+    tab.go("/traces")
     tab.click("#zone")
     assert tab.texts(".traces time")[-1] == "2026-02-03 04:05:06"
 
