@@ -310,16 +310,11 @@ def test_releases_of_python_are_the_same_wherever_they_stand() -> None:
     supported = re.findall(r"Python :: (3\.\d+)\n", setup)
     ci = (ROOT / ".ci" / "run").read_text()
     assert re.findall(r'PYTHONS:=([^}]*)}"', ci) == [" ".join(supported)]
-    tox = configparser.ConfigParser()
-    tox.read(ROOT / "tox.ini")
-    environments = tox["tox"]["env_list"].split(",")
-    assert {f"py{version.replace('.', '')}" for version in supported} <= {
-        *environments
-    }
+    tox = (ROOT / "tox.ini").read_text()
+    minors = re.findall(r"^\[testenv:py3\{([\d,]+)\}\]", tox, re.MULTILINE)
     [known] = re.findall(r"for version in ([^;]*);", ci)
-    assert [f"py{version.replace('.', '')}" for version in known.split()] == [
-        name for name in environments if re.fullmatch(r"py3\d+", name)
-    ]
+    assert [f"3.{minor}" for minor in minors[0].split(",")] == known.split()
+    assert {*supported} <= {*known.split()}
     compatibility = ROOT / "doc/source/admin/compatibility.rst"
     page = compatibility.read_text()
     assert [version for version in known.split() if version not in page] == []
