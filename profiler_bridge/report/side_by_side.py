@@ -26,7 +26,7 @@ MOST_ROWS = 5000
 #: How many differences are named above the rows.
 MOST_NAMED = 8
 # Elements that are nested deeper are more than a browser likes to draw.
-_DEEPEST = 40
+_DEEPEST = 24
 _LONGEST_NAME = 300
 _LONGEST_DETAIL = 120
 # The width of a drawing, in its own units; less than the least is not seen.
@@ -119,7 +119,8 @@ def _head(scale: int) -> str:
     )
     return (
         '<div class="line head"><span class="what">Operation</span>'
-        '<span class="number">Before<br>After</span>'
+        '<span class="number took"><span>Before</span>'
+        "<span>After</span></span>"
         '<span class="number">Change</span>'
         '<span class="number own">Itself</span>'
         f'<span class="ticks">{ticks}</span></div>\n'
