@@ -7,13 +7,14 @@ There is no script in it. What comes from traces is text, escaped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from profiler_bridge.report import document
+from profiler_bridge.report import document, side_by_side
 from profiler_bridge.report.comparison import Change, Comparison, Side
 from profiler_bridge.report.statistics import By
 from profiler_bridge.report.text import duration, percent, shortened
 from profiler_bridge.text import printable
+from profiler_bridge.trace import Trace
 
 #: Nobody reads further.
 MOST_ROWS = 1000
@@ -22,25 +23,39 @@ _LONGEST_KEY = 2000
 _WIDTH, _HEIGHT, _BAR = 160, 34, 12
 
 
-def render(comparison: Comparison, before: str, after: str) -> Iterator[str]:
+#: What the page looks like, in this order.
+STYLES = ("base.css", "comparison.css", "side_by_side.css")
+
+
+def render(
+    comparison: Comparison,
+    before: str,
+    after: str,
+    traces: Sequence[Trace] = (),
+) -> Iterator[str]:
     """Give the page in pieces, in ASCII.
 
     :param before: what was asked for on this side, such as filters
     :param after: likewise
+    :param traces: those of sides that are one trace
     """
     by = comparison.before.by
     title = printable(shortened(str(comparison), _LONGEST_KEY))
-    yield document.head(title, document.assets("base.css", "comparison.css"))
-    body, tail = document.assets("comparison.html").split("{rows}")
+    yield document.head(title, document.assets(*STYLES))
+    top, rest = document.assets("comparison.html").split("{traces}")
+    middle, tail = rest.split("{rows}")
     left_out = len(comparison.changes) - MOST_ROWS
-    yield body.format(
+    yield top.format(
         title=_text(title),
         before=_text(before),
         before_traces=_text(str(comparison.before)),
         after=_text(after),
         after_traces=_text(str(comparison.after)),
-        heads="".join(heads(by)),
     )
+    if len(traces) == 2:
+        yield from side_by_side.render(*traces)
+        yield f"<h2>By {by}</h2>\n"
+    yield middle.format(heads="".join(heads(by)))
     yield from rows(comparison)
     yield tail.format(
         end=(

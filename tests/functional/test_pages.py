@@ -459,11 +459,22 @@ def test_comparing_traces(filled: Client) -> None:
     answer = filled.get(f"/compare?trace={SLOW}&trace={FAST}")
     assert answer.location == f"/compare?before={FAST}&after={SLOW}"
     text = filled.get(answer.location).text
-    row = text.partition("SELECT subnets")[2].partition("</tr>")[0]
+    rows = text.partition("<tbody>")[2]
+    row = rows.partition("SELECT subnets")[2].partition("</tr>")[0]
     assert "+82.5 ms" in row
     assert "A verdict needs\n8 traces" in text
     assert "12.00" in row
     assert "<rect" in row
+    # One above the other, and only where each side is one trace.
+    assert '<section class="beside">' in text
+    assert "SELECT subnets <b>&#xd7; 11</b>" in text
+    style = filled.get("/compare.css")
+    assert style.mimetype == "text/css"
+    assert ".beside" in style.text
+    given = {"If-None-Match": style.headers["ETag"]}
+    assert filled.get("/compare.css", headers=given).status_code == 304
+    many = get(filled, "/compare", before=FAST, after="limit=2").text
+    assert '<section class="beside">' not in many
     for count in (1, 3):
         ticked = "&".join([f"trace={SLOW}"] * count)
         text = filled.get(f"/compare?{ticked}").text
@@ -580,8 +591,8 @@ def test_nothing_of_a_trace_is_markup(
 _TAGS = {
     *("a", "b", "body", "button", "circle", "code", "datalist"),
     *("details", "div", "figcaption", "figure", "form", "g", "h1"),
-    *("h2", "head", "header", "html", "i", "iframe", "input", "label", "li"),
-    *("line",),
+    *("h2", "h3", "head", "header", "html", "i", "iframe", "input", "label"),
+    *("li", "line", "ol"),
     *("link", "main", "meta", "nav", "option", "p", "path", "pre", "rect"),
     *("script", "section", "select", "small", "span", "summary", "svg"),
     *("table", "tbody", "td", "text", "th", "thead", "time", "title"),

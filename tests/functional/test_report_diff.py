@@ -33,7 +33,9 @@ from profiler_bridge.testing.sample import (
     span,
 )
 from profiler_bridge.trace import Trace
+from tests import recorded
 from tests.browser import Page
+from tests.examples import FAST
 from tests.functional.test_report_html_limits import EVIL
 
 FIRST = "until=2026-02-03T05:00"
@@ -319,3 +321,112 @@ def test_a_page_of_nothing_and_one_of_very_much(
     text = "".join(comparison_page.render(many, "a", "b"))
     assert text.count("<tr>") == 11
     assert "and 14 more that changed less" in text
+
+
+# Two traces, one above the other
+
+
+def beside(before: Trace, after: Trace) -> str:
+    sides = Statistics(), Statistics()
+    for side, trace in zip(sides, (before, after), strict=True):
+        side.add(trace)
+    return "".join(
+        comparison_page.render(
+            *(Comparison(*sides), before.base_id, after.base_id),
+            traces=(before, after),
+        )
+    )
+
+
+def test_two_traces_are_one_above_the_other(
+    url: str,
+    tmp_path: Path,
+    page: Page,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, last = (
+        next(iter(requests(1, STARTED + hours * 3600 * SECOND, scale)))
+        for hours, scale in ((0, 1.0), (1, 2.0))
+    )
+    ids = [payloads[0]["base_id"] for payloads in (first, last)]
+    path = tmp_path / "diff.html"
+    assert run(url, capsys, *ids, "--html", str(path))[0] == 0
+    show(page, path.read_text("ascii"))
+    assert "3 spans are in both, 0 only after" in page.text(".beside p")
+    slower = page.text(".beside details .slower")
+    assert slower == "\N{BLACK UP-POINTING TRIANGLE} slower"
+    # Where a difference is named leads to its row.
+    page.click(".costs a")
+    row = page.text(".beside .line:target")
+    assert row.startswith("SELECT instances")
+    before, after = (
+        page.evaluate(
+            "document.querySelector('.beside .line:target path."
+            f"{side}').getBoundingClientRect().toJSON()"
+        )
+        for side in ("before", "after")
+    )
+    assert after["width"] > 1.5 * before["width"]
+    assert after["top"] > before["bottom"]
+    # Of sets of traces there is nothing to lay beside each other.
+    run(url, capsys, FIRST, ids[1], "--html", str(path))
+    assert 'class="beside"' not in path.read_text("ascii")
+
+
+@pytest.mark.parametrize("width", [1440, 400])
+def test_bars_of_all_depths_have_one_scale(width: int, page: Page) -> None:
+    [create] = recorded.traces(recorded.server_create())
+    page.resize(width, 900)
+    show(page, beside(create, FAST.trace()))
+    page.evaluate(
+        "for (const all of document.querySelectorAll('details'))"
+        "  all.open = true"
+    )
+    for side in ("left", "right"):
+        places = page.evaluate(
+            "[...document.querySelectorAll('.bars')].map("
+            f"bars => bars.getBoundingClientRect().{side})"
+        )
+        assert len(places) > 500
+        assert max(places) - min(places) < 1
+    assert page.evaluate(
+        "document.querySelector('.beside').scrollWidth"
+        " <= document.querySelector('.beside').clientWidth"
+    )
+
+
+def test_hostile_traces_are_text(page: Page) -> None:
+    names = [*EVIL, *TEXTS.values()]
+    traces = []
+    for error in (None, "</summary></details><b>"):
+        rng = seeded(7)
+        base = new_id(rng)
+        above = base
+        payloads: list[Payload] = []
+        for name in names:
+            trace_id = new_id(rng)
+            payloads += span(
+                *(base, trace_id, above, STARTED, SECOND, "db"),
+                info={"db": {"statement": name}},
+                service=name,
+                error=error,
+            )
+            above = trace_id
+        traces.append(Trace.build(base, notifications(payloads)))
+    text = beside(*traces)
+    assert text.isascii()
+    show(page, text)
+    assert page.evaluate("window.ran") is None
+    assert page.evaluate("document.scripts.length") == 0
+    assert set(
+        page.evaluate(
+            "[...document.querySelectorAll('.beside *')].flatMap(element =>"
+            " element.getAttributeNames())"
+        )
+    ) <= {
+        *("class", "id", "open", "href", "role", "aria-label", "aria-hidden"),
+        *("preserveAspectRatio", "viewBox", "d"),
+    }
+    assert page.text(".rows .wrong").startswith(
+        "\N{BALLOT X} </summary></details><b>: it broke"
+    )

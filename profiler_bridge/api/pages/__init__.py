@@ -57,6 +57,7 @@ def blueprint() -> flask.Blueprint:
     )
     pages.add_url_rule("/operations", view_func=operations.operations)
     pages.add_url_rule("/compare", view_func=comparing.compare)
+    pages.add_url_rule("/compare.css", view_func=comparing.style)
     pages.add_url_rule("/services", view_func=services.services)
     pages.register_error_handler(exceptions.TraceNotFound, _not_found)
     pages.register_error_handler(exceptions.StorageError, _storage_away)

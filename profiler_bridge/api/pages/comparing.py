@@ -29,12 +29,13 @@ from profiler_bridge.api.pages.operations import one_of
 from profiler_bridge.api.pages.showing import pattern
 from profiler_bridge.arguments import query_of_text
 from profiler_bridge.query import TraceQuery
-from profiler_bridge.report import comparison_page
+from profiler_bridge.report import comparison_page, document, side_by_side
 from profiler_bridge.report.comparison import Comparison
 from profiler_bridge.report.significance import FEWEST
 from profiler_bridge.report.statistics import By, Statistics
 from profiler_bridge.roots import Roots
 from profiler_bridge.summary import TraceSummary
+from profiler_bridge.trace import Trace
 
 BY = (By.OPERATION, By.STATEMENT, By.SERVICE, By.ROOT)
 # How many traces are offered to compare one with.
@@ -45,14 +46,19 @@ class Side(NamedTuple):
     """One of the two.
 
     :param error: why it is nothing; empty where it is something
-    :param base_id: of a side that is one trace
+    :param trace: what a side is that is one trace
     :param is_cut: whether there may be more traces
     """
 
     statistics: Statistics
     error: str = ""
-    base_id: str = ""
+    trace: Trace | None = None
     is_cut: bool = False
+
+    @property
+    def base_id(self) -> str:
+        """Of a side that is one trace; else empty."""
+        return "" if self.trace is None else self.trace.base_id
 
 
 def compare() -> Response:
@@ -97,18 +103,30 @@ def compare() -> Response:
             choices=_choices(sides),
             missing="after" if "before" in sides else "before",
         )
-    comparison = Comparison(
-        sides["before"].statistics, sides["after"].statistics
-    )
+    first, second = sides["before"], sides["after"]
+    comparison = Comparison(first.statistics, second.statistics)
+    beside: Iterable[str] = ()
+    if first.trace is not None and second.trace is not None:
+        beside = side_by_side.render(first.trace, second.trace)
     return markup.page(
         "compare.html",
         **values,
         comparison=comparison,
         least=FEWEST,
+        beside=_safe(beside),
         heads=_safe(comparison_page.heads(by)),
         rows=_safe(comparison_page.rows(comparison)),
         left_out=max(len(comparison.changes) - comparison_page.MOST_ROWS, 0),
     )
+
+
+def style() -> Response:
+    """What two traces beside each other look like, as in a file."""
+    answer = flask.Response(
+        document.assets("side_by_side.css"), mimetype="text/css"
+    )
+    answer.add_etag()
+    return answer.make_conditional(flask.request)
 
 
 def _safe(pieces: Iterable[str]) -> Sequence[Markup]:
@@ -127,10 +145,11 @@ def _side(text: str, by: By, without_late: bool) -> Side:
     except exceptions.TraceNotFound:
         return _of_query(text, statistics)
     try:
-        statistics.add(storage().trace(base_id))
+        trace = storage().trace(base_id)
     except exceptions.TraceNotFound as error:
         return Side(statistics, str(error))
-    return Side(statistics, base_id=base_id)
+    statistics.add(trace)
+    return Side(statistics, trace=trace)
 
 
 def _of_query(text: str, statistics: Statistics) -> Side:

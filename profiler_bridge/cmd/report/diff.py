@@ -17,6 +17,7 @@ from profiler_bridge.cmd.report.tables import Column, add_long, keys, table
 from profiler_bridge.report.comparison import Change, Comparison, Side, Verdict
 from profiler_bridge.report.significance import FEWEST
 from profiler_bridge.report.statistics import By, Statistics
+from profiler_bridge.trace import Trace
 
 # How much slower an operation may get before --fail-over counts it: nobody
 # minds less. Microseconds a trace.
@@ -65,7 +66,8 @@ class Diff(ListingCommand):
             "--html",
             metavar="FILE",
             help="write the comparison there too, as a page for a browser,"
-            " readable for you only",
+            " readable for you only; two traces are shown one above the"
+            " other",
         )
         add_long(parser)
         return parser
@@ -73,10 +75,9 @@ class Diff(ListingCommand):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Any]]:
-        before, after = (
-            self._statistics(text, parsed_args)
-            for text in (parsed_args.before, parsed_args.after)
-        )
+        sides = parsed_args.before, parsed_args.after
+        self._traces: list[Trace] = []
+        before, after = (self._statistics(text, parsed_args) for text in sides)
         comparison = Comparison(before, after)
         self.app.stderr.write(
             f"before: {before}\nafter: {after}\n{comparison}\n"
@@ -88,7 +89,7 @@ class Diff(ListingCommand):
             write_private(
                 parsed_args.html,
                 comparison_page.render(
-                    comparison, parsed_args.before, parsed_args.after
+                    *(comparison, *sides, self._traces),
                 ),
             )
         limit = parsed_args.fail_over
@@ -106,7 +107,9 @@ class Diff(ListingCommand):
     ) -> Statistics:
         statistics = Statistics(parsed_args.by, parsed_args.without_late)
         if self.is_trace(text):
-            statistics.add(self.trace(text))
+            trace = self.trace(text)
+            self._traces.append(trace)
+            statistics.add(trace)
             return statistics
         try:
             query = arguments.query_of_text(text)
