@@ -1231,6 +1231,11 @@ class RedisCluster(Startable):
         hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
         return f"rediscluster://{_login(self.password)}{hosts}"
 
+    def revive(self) -> None:
+        """Start, unless all run."""
+        if not all(node.running and not node.paused for node in self.nodes):
+            self.start()
+
     def start(self) -> None:
         """Start what does not run, wait for all to be well."""
         for node in self.nodes:
@@ -1256,9 +1261,7 @@ class RedisCluster(Startable):
             options += ["-a", self.password, "--no-auth-warning"]
         if self.certificates:
             options += ["--tls", "--cacert", str(self.certificates.authority)]
-        return self.nodes[0].run(
-            self.program, *options, "--cluster", *command
-        )
+        return self.nodes[0].run(self.program, *options, "--cluster", *command)
 
     def _complete(self) -> bool:
         for node in self.nodes:
@@ -1287,8 +1290,9 @@ class RedisCluster(Startable):
 
     def clear(self) -> None:
         """Delete all keys."""
-        for node in self.masters():
-            node.execute("FLUSHALL")
+        for node in self.nodes:
+            with contextlib.suppress(redis.ReadOnlyError):  # a replica
+                node.execute("FLUSHALL")
 
     def close(self) -> None:
         for node in self.nodes:
