@@ -446,7 +446,7 @@ def test_a_password_and_tls(guarded: servers.RedisCluster) -> None:
     assert storage.prepare() == []
     write(storage, payloads)
     assert observed(storage, payloads) == expected(payloads)
-    storage.check_deletion()
+    storage.plugin.check_deletion()
     strict = redis_storage(guarded_url(guarded), wait_replicas=1)
     assert "fewer than 1 replica" in unavailable(strict, payloads)
 
@@ -494,7 +494,7 @@ def test_what_users_get_wrong(
         for fails in (
             get_storage(url).check,
             get_storage(url).prepare,
-            lambda url=url: write(get_storage(url), *traces(1)),  # type: ignore[misc]
+            lambda url=url: write(get_storage(url), *traces(1)),
         ):
             with pytest.raises(exceptions.StorageMisconfigured) as caught:
                 fails()
