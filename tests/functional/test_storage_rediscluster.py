@@ -248,8 +248,8 @@ def test_a_slot_half_of_which_is_elsewhere(
     cluster: servers.RedisCluster,
 ) -> None:
     """Of a trace, and of the index, as long as it takes."""
-    rng_traces = traces(5, calls=4)
-    moving, *others = rng_traces
+    made = traces(5, calls=4)
+    moving, *others = made
     first, second = cut(moving, len(moving) // 2 + 1)
     storage = get_storage(cluster.url)
     write(storage, first, *others)
@@ -262,12 +262,12 @@ def test_a_slot_half_of_which_is_elsewhere(
         write(storage, second)
         write(storage, moving)  # again, in other company
         assert observed(storage, moving) == expected(moving)
-        assert sorted(listed(storage)) == sorted(ids(*rng_traces))
+        assert sorted(listed(storage)) == sorted(ids(*made))
     assert observed(storage, moving) == expected(moving)
     fresh = get_storage(cluster.url)
     assert paged(fresh, 2) == listed(fresh)
     assert as_texts(stored_in(cluster)) == as_texts(
-        [payload for own in rng_traces for payload in own]
+        [payload for own in made for payload in own]
     )
 
 
@@ -298,25 +298,24 @@ def half_moved(cluster: servers.RedisCluster, number: int) -> Iterator[None]:
 def test_slots_that_are_moved_meanwhile(
     cluster: servers.RedisCluster,
 ) -> None:
-    everything = [
-        payload for trace in traces(200, calls=2) for payload in trace
-    ]
+    made = traces(40, calls=4)
+    everything = [payload for trace in made for payload in trace]
     batches = cut(shuffled(everything, 1), 40)
     storage = get_storage(cluster.url)
-    write(storage, batches[0])
-    source, target = (
-        node.execute("CLUSTER MYID") for node in cluster.masters()[:2]
-    )
+    # So that there is something in each slot.
+    write(storage, [payload for trace in made for payload in trace[:2]])
+    keys = redis_keys.ClusterKeys()
+    numbers = {redis_keys.slot(base_id) for base_id in ids(*made[:4])} | {
+        redis_keys.slot(keys.index(ALL_TRACES, base_id))
+        for base_id in ids(*made[:2])
+    }
 
-    def move(first: str, second: str) -> None:
-        cluster.cli(
-            "reshard",
-            f"127.0.0.1:{cluster.nodes[0].port}",
-            *("--cluster-from", first, "--cluster-to", second),
-            *("--cluster-slots", "200", "--cluster-yes"),
-        )
+    def move() -> None:
+        for number in numbers:
+            with half_moved(cluster, number):
+                pass
 
-    moving = threading.Thread(target=move, args=(source, target))
+    moving = threading.Thread(target=move)
     moving.start()
     done = 0
     while moving.is_alive() or done < len(batches):
@@ -324,8 +323,6 @@ def test_slots_that_are_moved_meanwhile(
         done += 1
     moving.join()
     assert as_texts(stored_in(cluster)) == as_texts(everything)
-    assert observed(storage, everything) == expected(everything)
-    move(target, source)
     assert observed(storage, everything) == expected(everything)
 
 
@@ -368,7 +365,9 @@ def test_a_trace_that_is_kept(cluster: servers.RedisCluster) -> None:
 def test_the_index_forgets_what_has_expired(
     cluster: servers.RedisCluster,
 ) -> None:
-    gone, stays = traces(2, calls=1)
+    # So many that each part that it is in is written to.
+    gone, *others = traces(100, calls=1)
+    stays = [payload for own in others for payload in own]
     storage = redis_storage(cluster.url, retention=1)
     write(storage, gone)
     # As if its index belonged to others as well, which live on.
