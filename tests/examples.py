@@ -241,7 +241,11 @@ COMMANDS = {
     "show-short": f"""show {SLOW.base_id} \\
     --min-duration 100ms --max-depth 4""",
     "show-failed": f"show {FAILED.base_id} --min-duration 100ms",
+    "show-critical": f"show {SLOW.base_id} --critical",
+    "findings": f"findings {FAILED.base_id}",
+    "findings-many": "findings --root 'POST /v2.1/servers'",
     "stats": f"stats {SLOW.base_id}",
+    "stats-critical": "stats --critical --since 2026-02-03 --service nova",
     "stats-statement": f"stats {SLOW.base_id} --by statement",
     "diff": f"""diff --fail-over 20% \\
     {FAST.base_id} {SLOW.base_id}""",
@@ -300,24 +304,25 @@ def pictures() -> Iterator[tuple[str, bytes]]:
             )
             page.click("#wanted")
 
-        page.resize(1120, 560)
+        page.resize(1120, 640)
         page.show(SLOW.trace())
-        for text in ("GET /v3/auth/tokens", "GET /v2.0/networks"):
-            click_row(text)
-            page.press("ArrowLeft")
+        click_row("GET /v3/auth/tokens")
+        page.press("ArrowLeft")
         click_row("POST /v2.1/servers")
         page.press("Escape")
-        yield "timeline.png", picture(560)
+        yield "timeline.png", picture(640)
+        page.click("#show-flame")
+        yield "flame.png", picture(460)
         page.click("#show-statements")
         yield "statements.png", picture(240)
         page.click("#show-totals")
         yield "totals.png", picture(480)
         page.show(FAILED.trace())
-        page.resize(1120, 480)
+        page.resize(1120, 560)
         page.click("#problems")
         click_row("select_destinations")
         page.press("Enter")
-        yield "failed.png", picture(480)
+        yield "failed.png", picture(560)
 
 
 def many() -> Iterator[Example]:

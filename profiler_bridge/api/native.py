@@ -125,6 +125,9 @@ def _query(arguments: Iterable[tuple[str, str]]) -> TraceQuery:
         else:
             given[name.replace("-", "_")] = value
     query = TraceQuery(**given)
+    if query.marker is not None and not is_id(query.marker):
+        # To find what it begins all traces would be looked at.
+        raise argparse.ArgumentTypeError("marker: write a whole base id")
     return dataclasses.replace(
         query,
         limit=min(query.limit or DEFAULT_LIMIT, options.max_limit),

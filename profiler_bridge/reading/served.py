@@ -209,6 +209,12 @@ class _Served:
                 "GET", f"{self._path}{path}", headers=self._headers
             )
             with connection.getresponse() as answer:
+                wanted = answer.headers.get("WWW-Authenticate", "")
+                if answer.status == 401 and wanted.startswith("Keystone"):
+                    self._fail(
+                        "it wants a token of Keystone (401), which is not"
+                        " sent: read where auth_strategy is http_basic"
+                    )
                 if answer.status != 200:
                     error = answer.read(_MOST_OF_ERROR)
                     return answer.status, answer.reason, error

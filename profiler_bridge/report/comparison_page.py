@@ -2,18 +2,14 @@
 
 """A comparison as one HTML page that loads nothing and runs nothing.
 
-There is no script in it. What comes from traces is text, escaped; the page's
-policy allows page/comparison.css, known by its hash, and nothing else.
+There is no script in it. What comes from traces is text, escaped.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Iterator
-from html import escape
-from importlib import resources
 
+from profiler_bridge.report import document
 from profiler_bridge.report.comparison import Change, Comparison, Side
 from profiler_bridge.report.statistics import By
 from profiler_bridge.report.text import duration, percent, shortened
@@ -32,23 +28,13 @@ def render(comparison: Comparison, before: str, after: str) -> Iterator[str]:
     :param before: what was asked for on this side, such as filters
     :param after: likewise
     """
-    style = _asset("comparison.css")
-    digest = hashlib.sha256(style.encode("ascii")).digest()
-    source = f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
     by = comparison.before.by
-    head, tail = _asset("comparison.html").split("{rows}")
+    title = printable(shortened(str(comparison), _LONGEST_KEY))
+    yield document.head(title, document.assets("base.css", "comparison.css"))
+    body, tail = document.assets("comparison.html").split("{rows}")
     left_out = len(comparison.changes) - MOST_ROWS
-    yield head.format(
-        policy="; ".join(
-            (
-                "default-src 'none'",
-                f"style-src {source}",
-                "base-uri 'none'",
-                "form-action 'none'",
-            )
-        ),
-        style=style,
-        title=_text(str(comparison)),
+    yield body.format(
+        title=_text(title),
         before=_text(before),
         before_traces=_text(str(comparison.before)),
         after=_text(after),
@@ -59,7 +45,8 @@ def render(comparison: Comparison, before: str, after: str) -> Iterator[str]:
     yield tail.format(
         end=(
             f"and {left_out:,} more that changed less" if left_out > 0 else ""
-        )
+        ),
+        made=document.text(document.made()),
     )
 
 
@@ -145,10 +132,4 @@ def _numbers(by: By) -> dict[str, Callable[[Side], str]]:
 
 def _text(text: str) -> str:
     """Any text as HTML that is nothing but text."""
-    plain = escape(printable(shortened(text, _LONGEST_KEY)))
-    return plain.encode("ascii", "xmlcharrefreplace").decode("ascii")
-
-
-def _asset(name: str) -> str:
-    page = resources.files(__package__).joinpath("page")
-    return page.joinpath(name).read_text("ascii")
+    return document.text(printable(shortened(text, _LONGEST_KEY)))

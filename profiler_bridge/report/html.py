@@ -3,59 +3,45 @@
 """A trace as one HTML page that loads nothing and trusts nothing.
 
 The trace is only ever data: JSON in a script block that no browser runs,
-from which the scripts in page/ make text. The page's policy allows these and
-page/page.css, known by their hashes, and nothing else.
+from which the scripts in page/ make text.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from functools import cache
-from html import escape
-from importlib import resources
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from profiler_bridge.notification import Notification, format_timestamp
+from profiler_bridge.critical import critical_path
+from profiler_bridge.report import document, tree
 from profiler_bridge.report import spans as _spans
+from profiler_bridge.report.document import assets, made, text
+from profiler_bridge.report.findings import findings
 from profiler_bridge.report.heading import Heading
+from profiler_bridge.report.packing import Packing, encode
+from profiler_bridge.report.statements import by_shape
 from profiler_bridge.report.text import shortened
-from profiler_bridge.statement import shape
 from profiler_bridge.text import printable
 from profiler_bridge.trace import Span, Trace
 
-#: The files of page/ that are the page's one script, in this order.
+#: The files of page/ that are the page's one style, and its one script, each
+#: in this order.
+STYLES = (
+    *("base.css", "colours.css", "page.css", "timeline.css", "views.css"),
+    "print.css",
+)
 SCRIPTS = (
-    *("text.js", "trace.js", "view.js", "rows.js", "bars.js", "ruler.js"),
-    *("search.js", "details.js", "tables.js", "page.js"),
+    *("text.js", "trace.js", "critical.js", "view.js", "colours.js"),
+    *("rows.js", "bars.js", "ruler.js", "columns.js", "search.js"),
+    *("times.js", "copying.js", "details.js", "findings.js", "tables.js"),
+    *("flame.js", "list.js", "page.js"),
 )
 
 # Rows show one line; the details and the search have the whole.
 _MAX_LINE = 200
+_MAX_TITLE = 1000
 _MAX_STATEMENTS = 200
 _ROWS_A_PIECE = 1000
-
-# A page's strings may take so many bytes more than its trace.
-_MORE_ROOM = 100_000
-# A string of so many characters is never cut.
-_SHORT = 30
-# What a place and its comma take, at most, in bytes.
-_ARGUMENT = 7
-
-# A notification's arguments are places of strings in the table, or one of
-# these: its own timestamp, its span's trace_id, the parent's trace_id.
-_TIMESTAMP, _SPAN, _PARENT = -1, -2, -3
-
-# Shown in place of a notification for which there is no room.
-_LEFT_OUT = '{"info":{"payload":{"left out":"too large for this page"}}}'
-
-# The tokens of JSON in which notifications that are alike differ. A string
-# with a colon behind it is a key.
-_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"(:?)|-?[0-9][0-9.eE+-]*+')
 
 
 class Link(NamedTuple):
@@ -68,17 +54,7 @@ class Link(NamedTuple):
 
 def policy() -> str:
     """What a browser may do for a page: run its script, know its style."""
-    return "; ".join(
-        (
-            "default-src 'none'",
-            f"script-src {_source(_script())}",
-            f"style-src {_source(_asset('page.css'))}",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "require-trusted-types-for 'script'",
-            "trusted-types 'none'",
-        )
-    )
+    return document.policy(assets(*STYLES), assets(*SCRIPTS))
 
 
 def render(trace: Trace, links: Iterable[Link] = ()) -> Iterator[str]:
@@ -88,23 +64,19 @@ def render(trace: Trace, links: Iterable[Link] = ()) -> Iterator[str]:
     """
     heading = Heading.of(trace)
     title = f"{heading.title} ({printable(trace.base_id)})"
-    head, tail = _asset("page.html").split("{data}")
-    yield head.format(
-        policy=policy(),
-        title=_text(title),
-        style=_asset("page.css"),
-        links=_links(links),
-    )
+    yield document.head(title, assets(*STYLES), assets(*SCRIPTS))
+    body, tail = assets("page.html").split("{data}")
+    yield body.format(title=text(title), links=_links(links), made=made())
     for piece in _data(trace, heading):
         yield piece.translate(_MARKUP)
-    yield tail.format(script=_script())
+    yield tail.format(script=assets(*SCRIPTS))
 
 
 def _links(links: Iterable[Link]) -> str:
     """Files are folded away."""
     shown: dict[bool, str] = {False: "", True: ""}
-    for text, url, is_file in links:
-        shown[is_file] += f'<a href="{_text(url)}">{_text(text)}</a>\n'
+    for name, url, is_file in links:
+        shown[is_file] += f'<a href="{text(url)}">{text(name)}</a>\n'
     if shown[True]:
         files = f"<summary>Download</summary>\n{shown[True]}"
         shown[True] = f"<details>{files}</details>\n"
@@ -146,26 +118,13 @@ def _totals(
 
 def _repeated_statements(trace: Trace) -> list[Repeated]:
     """Those executed most often first."""
-    by_text: dict[str, list[Span]] = defaultdict(list)
-    for span in trace.spans:
-        if text := _statement(span):
-            by_text[text].append(span)
-    groups: dict[str, list[Span]] = defaultdict(list)
-    for text, spans in by_text.items():
-        groups[shape(text)] += spans
     repeated = [
         Repeated(statement, sum(span.duration or 0 for span in spans), spans)
-        for statement, spans in groups.items()
+        for statement, spans in by_shape(trace.spans).items()
         if len(spans) > 1
     ]
     repeated.sort(key=lambda group: (-len(group.spans), -group.total))
     return repeated[:_MAX_STATEMENTS]
-
-
-def _statement(span: Span) -> str:
-    db = span.first.info.get("db")
-    statement = db.get("statement") if isinstance(db, dict) else None
-    return statement if isinstance(statement, str) else ""
 
 
 def _service(span: Span) -> str:
@@ -178,7 +137,7 @@ def _host(span: Span) -> str:
 
 def _data(trace: Trace, heading: Heading) -> Iterator[str]:
     """Give what the scripts draw, as JSON in pieces."""
-    table = _Table(sum(len(end.text) for end in trace.notifications()))
+    table = Packing(sum(len(end.text) for end in trace.notifications()))
     started = trace.started
     places: dict[str, int] = {}
     above: list[Span] = []
@@ -192,7 +151,7 @@ def _data(trace: Trace, heading: Heading) -> Iterator[str]:
         parent = above[-1] if above else None
         is_late = int(span.trace_id in heading.late)
         row = depth, *_row(span, parent, started, table), is_late
-        rows.append(_encode(row))
+        rows.append(encode(row))
         above.append(span)
         places[span.trace_id] = len(places)
     yield ",".join(rows)
@@ -205,6 +164,9 @@ def _data(trace: Trace, heading: Heading) -> Iterator[str]:
         "verdict": heading.verdict,
         "remarks": heading.remarks,
         "complete": trace.verdict.complete,
+        "runs": [*_runs(trace, heading, places)],
+        "path": [*_path(trace, places)],
+        "findings": [*_findings(trace, places)],
         "totals": [
             [
                 (table.place(value), *sums)
@@ -224,11 +186,11 @@ def _data(trace: Trace, heading: Heading) -> Iterator[str]:
         "notifications": list(table.notifications),
         "strings": list(table.strings),
     }
-    yield "]," + _encode(rest)[1:]
+    yield "]," + encode(rest)[1:]
 
 
 def _row(
-    span: Span, parent: Span | None, started: int, table: _Table
+    span: Span, parent: Span | None, started: int, table: Packing
 ) -> tuple[Any, ...]:
     """Give a span in the order in which trace.js names the places.
 
@@ -250,6 +212,45 @@ def _row(
     )
 
 
+def _runs(
+    trace: Trace, heading: Heading, places: Mapping[str, int]
+) -> Iterator[tuple[int, int, int]]:
+    """Siblings that the tree shows as one line.
+
+    :returns: the place of the first, how many they are, and after how many of
+        them the same comes again. One alone has late spans below it.
+    """
+    for row in tree.rows(trace, tree.TreeOptions(), heading.late):
+        if len(row.spans) > 1 or row.inside:
+            yield places[row.spans[0].trace_id], len(row.spans), row.period
+
+
+def _path(trace: Trace, places: Mapping[str, int]) -> Iterator[int]:
+    """The critical path, flat.
+
+    :returns: when it begins; then of each segment how long it is, and the
+        place of its span, -1 where nothing known ran. Empty for no path.
+    """
+    segments = critical_path(trace)
+    if segments:
+        yield segments[0].start - trace.started
+    for start, end, span in segments:
+        yield end - start
+        yield -1 if span is None else places[span.trace_id]
+
+
+def _findings(
+    trace: Trace, places: Mapping[str, int]
+) -> Iterator[tuple[str, str, list[int], int, int]]:
+    """What is worth telling, in the order in which trace.js names it."""
+    for finding in findings(trace):
+        spans = [places[trace_id] for trace_id in finding.spans]
+        yield (
+            *(finding.rule, shortened(finding.title, _MAX_TITLE), spans),
+            *(finding.critical, finding.total),
+        )
+
+
 def _failure(span: Span) -> str:
     if span.stop is None or span.exception is None:
         return ""
@@ -261,118 +262,10 @@ def _failure(span: Span) -> str:
     )
 
 
-class _Table:
-    """Strings and notifications, each once however often it occurs.
+def _line(of: str) -> str:
+    line = " ".join(of[: 20 * _MAX_LINE].split())
+    return line if len(line) <= _MAX_LINE else line[: _MAX_LINE - 1] + "\u2026"
 
-    :param room: about how many bytes strings may take; further ones are cut,
-        so that no page is many times as large as its trace
-    :param strings: the place of each string; that of the empty one is 0
-    :param notifications: the place of each notification. It is the place of
-        its template, which is its JSON without strings and numbers, and then
-        the places of these. Where they are so many that they take more room,
-        the template is its whole JSON.
-    """
-
-    def __init__(self, room: int) -> None:
-        self._room = room + _MORE_ROOM
-        self.strings = {"": 0}
-        self.notifications: dict[tuple[int, ...], int] = {}
-        self._literals: dict[str, int] = {}
-
-    def place(self, text: str, otherwise: str = "") -> int:
-        """Add a string, unless it is known; return its place.
-
-        :param otherwise: what is added where there is no room for it; its
-            beginning where that is empty
-        """
-        place = self.strings.get(text)
-        if place is None:
-            if len(text) > _SHORT and not self._has_room(text):
-                text = otherwise or shortened(text, _SHORT)
-            place = self.strings.setdefault(text, len(self.strings))
-        return place
-
-    def _has_room(self, text: str) -> bool:
-        size = len(_encode(text))
-        size += sum(map(text.count, "<>&")) * len(r"u003c")
-        if size > self._room:
-            return False
-        self._room -= size
-        return True
-
-    def notification(
-        self, notification: Notification | None, parent: Span | None
-    ) -> int:
-        """Add a notification, unless it is known; return its place.
-
-        :returns: -1 for no notification
-        """
-        if notification is None:
-            return -1
-        own = {
-            f'"{format_timestamp(notification.timestamp)}"': _TIMESTAMP,
-            f'"{notification.trace_id}"': _SPAN,
-        }
-        if parent is not None:
-            own[f'"{parent.trace_id}"'] = _PARENT
-        literals: list[str] = []
-
-        def take(token: re.Match[str]) -> str:
-            literal = token[0]
-            if token[1]:
-                return literal
-            literals.append(literal)
-            return "@" if literal[0] == '"' else "#"
-
-        template = _TOKEN.sub(take, notification.text)
-        if len(literals) * _ARGUMENT > len(notification.text):
-            template, literals = notification.text, []
-        place = self.place(template, _LEFT_OUT)
-        if place == self.strings.get(_LEFT_OUT):
-            literals = []
-        arguments = (
-            own[literal] if literal in own else self._literal(literal)
-            for literal in literals
-        )
-        return self.notifications.setdefault(
-            (place, *arguments), len(self.notifications)
-        )
-
-    def _literal(self, literal: str) -> int:
-        place = self._literals.get(literal)
-        if place is None:
-            text = json.loads(literal) if literal[0] == '"' else literal
-            place = self._literals[literal] = self.place(text)
-        return place
-
-
-def _line(text: str) -> str:
-    text = " ".join(text[: 20 * _MAX_LINE].split())
-    return text if len(text) <= _MAX_LINE else text[: _MAX_LINE - 1] + "\u2026"
-
-
-def _text(text: str) -> str:
-    return escape(text).encode("ascii", "xmlcharrefreplace").decode("ascii")
-
-
-@cache
-def _script() -> str:
-    return "".join(map(_asset, SCRIPTS))
-
-
-@cache
-def _asset(name: str) -> str:
-    page = resources.files(__package__).joinpath("page")
-    return page.joinpath(name).read_text("ascii")
-
-
-@cache
-def _source(text: str) -> str:
-    digest = hashlib.sha256(text.encode("ascii")).digest()
-    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
-
-
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 # These occur in JSON's strings only. Without them nothing in a script block
 # can end it, or begin a comment or an entity.

@@ -110,12 +110,14 @@ def single(
     unit: str,
     ours: Sequence[float],
     at_most: float | None = None,
+    at_least: float | None = None,
 ) -> Row:
     """A row that is compared with nothing, but perhaps with a limit."""
     return Row(
         measure,
         unit,
         statistics.median(ours),
+        at_least=at_least,
         at_most=at_most,
         samples={"ours": [*ours]},
     )

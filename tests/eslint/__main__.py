@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler_bridge.report import html
+from tests import npm
 
 HERE = Path(__file__).parent
 PAGE = Path(html.__file__).with_name("page")
@@ -29,32 +30,6 @@ NAME = "page.js"
 #: What one page has as one script.
 REPORT = [PAGE / name for name in html.SCRIPTS]
 SERVICE = [ROOT / "profiler_bridge/api/pages/static/pages.js"]
-
-
-class Missing(Exception):
-    """ESLint cannot be had; the message says why."""
-
-
-def install(folder: Path) -> None:
-    """Bring ESLint and its configuration into a folder.
-
-    :raises Missing: there is no npm, or it cannot install it
-    """
-    npm = shutil.which("npm")
-    if npm is None:
-        raise Missing("npm, which comes with Node.js, is not installed")
-    for name in ("package.json", "package-lock.json", "eslint.config.mjs"):
-        shutil.copy(HERE / name, folder)
-    quick = ("--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000")
-    result = subprocess.run(
-        [npm, "ci", "--prefer-offline", "--no-audit", "--no-fund", *quick],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if result.returncode:
-        raise Missing(f"npm cannot install it: {result.stderr.strip()}")
 
 
 def lint(folder: Path, script: str) -> list[dict[str, Any]]:
@@ -89,8 +64,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
-            install(folder)
-        except Missing as missing:
+            npm.install(HERE, folder)
+            shutil.copy(HERE / "eslint.config.mjs", folder)
+        except npm.Missing as missing:
             if os.environ.get("CI"):
                 print(f"ESLint cannot run: {missing}")
                 return 1

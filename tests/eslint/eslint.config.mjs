@@ -8,8 +8,8 @@ import js from "@eslint/js";
 // All that they use of the browser. A name that is not here is a mistake.
 const BROWSER = [
   "addEventListener", "devicePixelRatio", "document", "getComputedStyle",
-  "localStorage", "location", "matchMedia", "requestAnimationFrame",
-  "ResizeObserver",
+  "localStorage", "location", "matchMedia", "navigator",
+  "requestAnimationFrame", "ResizeObserver", "URL",
 ];
 
 export default [

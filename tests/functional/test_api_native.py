@@ -175,6 +175,7 @@ def test_filters(client: FlaskClient, query: str, expected: list[int]) -> None:
         ("sort=%1b", "sort: \\x1b cannot be used"),
         ("about=1", "about: '1' is no UUID"),
         ("marker=zz", "marker: 'zz' is no base_id"),
+        ("marker=ab", "marker: write a whole base id"),
     ],
 )
 def test_filters_that_are_none(

@@ -384,6 +384,11 @@ REFUSED = b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"
             "it answers 503 Oh",
         ),
         (REFUSED, "it refuses this user (401)"),
+        (
+            b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n"
+            b"WWW-Authenticate: Keystone uri='http://k'\r\n\r\n",
+            "it wants a token of Keystone (401), which is not sent",
+        ),
         (OK + b"[", "what it answers is cut off, or not of profiler-bridge"),
         (OK + b"[" * 100_000, "what it answers is cut off, or not"),
         (OK + b"{}", "what it answers is cut off, or not"),

@@ -33,26 +33,8 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
 def tab(
     chromium: Chromium, storage: Storage, tmp_path: Path
 ) -> Iterator[web.Tab]:
-    """Return a tab; nothing goes wrong in it, and it asks the service only."""
-    with web.served(web.application(storage)) as url:
-        tab = web.Tab(chromium, tmp_path, url)
+    with web.watched(chromium, storage, tmp_path) as tab:
         yield tab
-        assert tab.events("Runtime.exceptionThrown") == []
-        assert tab.events("Page.javascriptDialogOpening") == []
-        said = [
-            event["params"]["entry"]
-            for event in tab.events("Log.entryAdded")
-            # A browser asks for it by itself.
-            if not event["params"]["entry"]
-            .get("url", "")
-            .endswith("/favicon.ico")
-        ]
-        assert said == []
-        assert all(
-            event["params"]["request"]["url"].startswith(url)
-            for event in tab.events("Network.requestWillBeSent")
-        )
-        tab.close()
 
 
 def rows(tab: web.Tab) -> list[str]:
@@ -116,15 +98,20 @@ def test_a_third_tick_takes_the_first_away(tab: web.Tab) -> None:
 
 def test_a_link_to_a_span(tab: web.Tab) -> None:
     query = examples.SLOW.payloads[-2]
-    tab.go(f"/traces/{SLOW}#{query['trace_id']}")
+    tab.go(f"/traces/{SLOW}#span={query['trace_id']}")
     tab.wait_for("document.getElementById('facts').children.length")
     assert tab.selected() == "LibvirtDriver.spawn"
     assert tab.text("#details h2") == "LibvirtDriver.spawn"
     # And the way to get one.
     assert (
         tab.evaluate("document.querySelector('#details a').hash")
-        == f"#{query['trace_id']}"
+        == f"#span={query['trace_id']}"
     )
+    tab.go("/traces")
+    # As links from before name it.
+    tab.go(f"/traces/{SLOW}#{query['trace_id']}")
+    tab.wait_for("document.getElementById('facts')?.children.length")
+    assert tab.selected() == "LibvirtDriver.spawn"
     tab.go(f"/traces/{SLOW}/tree#{query['trace_id']}")
     assert tab.text(":target").startswith("LibvirtDriver.spawn")
 
@@ -138,6 +125,13 @@ def test_times_as_the_browser_has_them(tab: web.Tab) -> None:
     assert tab.text("th .zone") == "Asia/Tokyo"
     tab.go("/traces?limit=20")
     assert tab.texts(".traces time")[-1] == "2026-02-03 13:05:06"
+    # Also in a trace, beside UTC.
+    tab.go(f"/traces/{FAST}")
+    tab.wait_for("document.getElementById('facts').children.length")
+    assert tab.text(".started dd") == (
+        "2026-02-03T04:05:06.000007 UTC, 2026-02-03T13:05:06.000007 Asia/Tokyo"
+    )
+    tab.go("/traces")
     tab.click("#zone")
     assert tab.texts(".traces time")[-1] == "2026-02-03 04:05:06"
 
@@ -158,6 +152,33 @@ def test_without_scripts(tab: web.Tab) -> None:
     )
     tab.click("#fold")
     assert "GET /allocation_candidates" in tab.text(".tree")
+
+
+def test_filters_are_folded_on_a_phone(tab: web.Tab) -> None:
+    is_seen = "document.getElementById('until').checkVisibility()"
+    tab.resize(400, 800)
+    tab.call("Emulation.setScriptExecutionDisabled", value=True)
+    tab.go("/traces?service=glance&error=")
+    assert not tab.evaluate(is_seen)
+    assert tab.text(".fold summary") == "Filters: service glance"
+    # So that traces are on the first screen.
+    assert tab.box(".traces tbody tr")["top"] < 500
+    tab.click(".fold summary")
+    assert tab.evaluate(is_seen)
+    tab.resize(1440, 800)
+    for path in ("/traces", "/operations", "/services"):
+        tab.go(path)
+        assert tab.evaluate(is_seen)
+        assert tab.box(".fold summary")["height"] == 0
+
+
+def test_a_key_leads_to_the_filters_of_a_phone(tab: web.Tab) -> None:
+    tab.resize(400, 800)
+    tab.go("/traces")
+    tab.press("/", "/")
+    tab.type("POST*")
+    tab.press("Enter", "\r")
+    tab.wait_for("location.search === '?root=POST*'")
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 400)])
@@ -198,7 +219,11 @@ def test_a_hostile_trace_runs_nothing(tab: web.Tab, storage: Storage) -> None:
         parent = trace_id
     for path in (
         *("/traces", "/operations", "/operations?by=statement", "/services"),
-        *(f"/compare?before={base_id}&after={base_id}", "/traces?host=x"),
+        *(
+            "/scatter",
+            f"/compare?before={base_id}&after={base_id}",
+            "/traces?host=x",
+        ),
         f"/compare?after={base_id}",
         *(f"/traces/{base_id}/tree", f"/traces/{base_id}"),
     ):

@@ -268,7 +268,7 @@ def test_hostile_names_are_text(by: By, page: Page) -> None:
     ) <= {
         *("html", "head", "meta", "title", "style", "body", "header", "main"),
         *("h1", "dl", "dt", "dd", "div", "b", "span", "p", "table", "caption"),
-        *("thead", "tbody", "tr", "th", "td", "svg", "rect"),
+        *("thead", "tbody", "tr", "th", "td", "svg", "rect", "footer"),
     }
     assert set(
         page.evaluate(

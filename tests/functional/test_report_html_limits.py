@@ -21,6 +21,7 @@ from tests.functional.test_report_html import (
     details,
     query,
     request,
+    show_all,
 )
 
 EVIL = [
@@ -38,6 +39,10 @@ EVIL = [
     "\u2028\u2029&lt;b&gt;&#60;",
     "__proto__",
 ]
+
+
+TABLES = ("#show-totals", "#show-statements")
+VIEWS = ("#show-findings", "#show-flame", "#show-spans", *TABLES)
 
 
 def test_a_hostile_trace_runs_nothing(page: Page) -> None:
@@ -81,7 +86,7 @@ def test_a_hostile_trace_runs_nothing(page: Page) -> None:
     page.type("<img src=x onerror")
     page.press("Enter", "\r")
     assert EVIL[2] in page.text("#details")
-    for view in ("#show-totals", "#show-statements"):
+    for view in VIEWS:
         page.click(view)
         page.next_frame()
     assert EVIL[2].replace("1", "?") in page.text("#statements")
@@ -96,6 +101,7 @@ def test_a_hostile_trace_runs_nothing(page: Page) -> None:
         *("header", "main", "section", "aside", "details", "summary"),
         *("h1", "h2", "p", "dl", "dt", "dd", "div", "span", "i", "pre"),
         *("fieldset", "legend", "label", "input", "button", "output"),
+        *("select", "option", "dialog", "footer", "a", "ol", "li"),
         *("canvas", "table", "caption", "thead", "tbody", "tr", "th", "td"),
         "script",
     }
@@ -104,9 +110,17 @@ def test_a_hostile_trace_runs_nothing(page: Page) -> None:
         page.evaluate(
             "[...document.querySelectorAll('*')].flatMap(element =>"
             " element.getAttributeNames()).filter(name =>"
-            " /^(on|href|src|action|srcdoc)/.test(name))"
+            " /^(on|src|action|srcdoc)/.test(name))"
         )
         == []
+    )
+    # Links are to spans of the page.
+    assert all(
+        link.startswith("#span=")
+        for link in page.evaluate(
+            "[...document.querySelectorAll('[href]')].map("
+            "element => element.getAttribute('href'))"
+        )
     )
 
 
@@ -195,8 +209,9 @@ def test_a_trace_of_nothing(page: Page) -> None:
         page.click(selector)
     for key in ("ArrowDown", "ArrowLeft", "Enter", "End", "z"):
         page.press(key)
-    page.click("#show-totals")
-    page.click("#show-statements")
+    for view in VIEWS:
+        page.click(view)
+    page.press("Escape")
 
 
 def test_clocks_that_disagree_and_no_time_at_all(page: Page) -> None:
@@ -204,7 +219,10 @@ def test_clocks_that_disagree_and_no_time_at_all(page: Page) -> None:
     root = sent.span("root", 5, 5)
     sent.span("back", 5, 2, root)
     page.show(sent.trace())
-    assert [row["duration"] for row in page.rows()] == ["0.000", "-3.000"]
+    assert [row["duration"] for row in page.rows()] == [
+        "0 \u00b5s",
+        "-3.00 ms",
+    ]
     page.evaluate("document.getElementById('grid').focus()")
     page.press("z", "z")
     assert page.text("#ruler").startswith("2.995 ms\n2.996 ms")
@@ -220,7 +238,9 @@ def test_fifty_thousand_spans(page: Page) -> None:
         )
     sent.span("last", 49_999, 50_000, root)
     page.show(sent.trace())
-    assert page.names()[0] == "wsgi"
+    assert page.names() == ["wsgi", "SELECT", "last"]
+    assert page.rows()[1]["times"] == "\u00d7 49,998"
+    page.click("#expand")
     drawn = len(page.rows())
     assert drawn < 100
     page.evaluate(
@@ -261,11 +281,17 @@ def test_ten_thousand_levels(page: Page) -> None:
 
 
 def test_everything_interactive_has_a_name_and_a_role(page: Page) -> None:
-    page.show(request().trace())
+    show_all(page, request().trace())
     page.click("#rows .row:nth-child(2)")
     page.call("Accessibility.enable")
     seen = set()
-    for view in ("#show-totals", "#show-statements", "#show-timeline"):
+    for view in (
+        "#show-findings",
+        "#show-flame",
+        "#show-spans",
+        *TABLES,
+        "#show-timeline",
+    ):
         page.click(view)
         page.next_frame()
         nodes = [
@@ -303,7 +329,7 @@ def test_everything_interactive_has_a_name_and_a_role(page: Page) -> None:
 @pytest.mark.parametrize("width", [1280, 700, 480])
 def test_fits_the_window(page: Page, width: int) -> None:
     page.resize(width, 900)
-    page.show(request().trace())
+    show_all(page, request().trace())
     page.click("#rows .row:nth-child(4)")
     page.next_frame()
     assert page.evaluate(
@@ -313,9 +339,12 @@ def test_fits_the_window(page: Page, width: int) -> None:
         "    <= document.getElementById('grid').clientWidth"
     )
     row = page.rows()[6]
-    assert (row["name"], row["where"]) == ("driver", "nova:compute @ one")
-    for cell in (".name", ".where", ".duration", ".self"):
-        box = page.box(f"#rows .row:nth-child(7) {cell}")
+    assert (row["name"], row["duration"]) == ("driver", "10.0 ms")
+    for place, cell in (
+        *((7, ".name"), (7, ".duration"), (7, ".self")),
+        (2, ".where"),
+    ):
+        box = page.box(f"#rows .row:nth-child({place}) {cell}")
         assert box["width"] > 20
         assert box["height"] > 8
 
@@ -344,13 +373,22 @@ def test_follows_the_reader_s_preferences(page: Page) -> None:
 def test_prints_every_part(page: Page) -> None:
     sent = request()
     for number in range(60):
-        sent.span("more", number, number + 1)
+        sent.span(f"more{number}", number, number + 1)
     page.show(sent.trace())
-    page.call("Emulation.setEmulatedMedia", media="print")
+    page.call(
+        "Emulation.setEmulatedMedia",
+        media="print",
+        features=[{"name": "prefers-color-scheme", "value": "dark"}],
+    )
+    # Ink is dark.
+    assert (
+        page.evaluate("getComputedStyle(document.body).backgroundColor")
+        == "rgb(255, 255, 255)"
+    )
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
-    assert len(page.rows()) == 68
-    assert page.box("#rows")["height"] >= 68 * 20
-    for selector in ("#totals", "#statements"):
+    assert len(page.rows()) == 66
+    assert page.box("#rows")["height"] >= 66 * 20
+    for selector in ("#findings", "#flame", "#totals", "#statements"):
         assert page.box(selector)["height"] > 50
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     assert len(page.call("Page.printToPDF")["data"]) > 10_000

@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from profiler_bridge.notification import Notification
 from profiler_bridge.testing.sample import seeded
-from tests.benchmarks import building, payloads
+from tests.benchmarks import building, clients, payloads, serving
 from tests.benchmarks.bench import Bench
+from tests.benchmarks.service import serving as served
 from tests.benchmarks.table import compare, render, single
 from tests.osprofiler_report import equal_reports
 
@@ -32,6 +34,19 @@ def test_payloads_are_as_large_as_keystones() -> None:
     sizes = [len(json.dumps(payload)) for payload in payloads.points(2000)]
     assert len(sizes) == 2000
     assert 420 < sum(sizes) / len(sizes) < 460
+
+
+def test_clients_tell_what_fails(tmp_path: Path) -> None:
+    """Of a service that is asked at once by several, and then has ended."""
+    url = f"sqlite:///{tmp_path}/traces.sqlite"
+    stored = serving.fill(url, 400, long_every=10)
+    with served(tmp_path, url) as service:
+        done = clients.ask(service, stored, 3, 2.0)
+    assert done
+    assert not [request for request in done if request.failed]
+    gone = clients.ask(service, stored, 1, 0.2)
+    assert gone
+    assert all("refused" in request.failed for request in gone)
 
 
 def test_table_says_what_is_met() -> None:

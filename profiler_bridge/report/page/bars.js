@@ -2,58 +2,69 @@
 
 // A span as a bar, in its row and in the overview of the whole trace.
 
-const PALETTE = 8;
-
-// Those with the longest self time have a colour of their own. One colour
-// says nothing: with one service the operations are what differs.
-const colourKey = data.totals[1].length > 1 ? 1 : 0;
-const ranking = [...data.totals[colourKey]]
-  .sort((a, b) => b[TOTAL_SELF] - a[TOTAL_SELF]);
-const colours = new Map(
-  ranking.map((total, n) => [total[VALUE], n % PALETTE]));
-const colourOf = i => colours.get(spans[i][KEYS[colourKey]]);
-
 function drawBar(bar, i) {
   bar.removeAttribute("style");
-  if (!isInView(i)) {
-    bar.className = endOf(i) < view[0] ? "earlier" : "later";
+  const run = runAt(i);
+  const [from, to] = [beginOf(i), run?.endTime ?? endOf(i)];
+  if (from > view[1] || to < view[0]) {
+    bar.className = to < view[0] ? "earlier" : "later";
     return;
   }
-  bar.className = `bar colour-${colourOf(i)}`
-    + (isFailed(i) ? " failed" : "") + (isUnfinished(i) ? " unfinished" : "")
+  bar.className = "bar" + (isFailed(i) ? " failed" : "")
+    + (isUnfinished(i) ? " unfinished" : "")
     + (isHeadless(i) ? " headless" : "") + (isLate(i) ? " late" : "");
-  const begin = Math.max(beginOf(i), view[0]);
-  const end = Math.min(endOf(i), view[1]);
+  const begin = Math.max(from, view[0]);
+  const end = Math.min(to, view[1]);
   const percent = 100 / (view[1] - view[0]);
   const left = (begin - view[0]) * percent;
+  paint(bar, colourOf(i));
   bar.style.left = `min(${left}%, 100% - var(--thinnest))`;
   bar.style.width = (end - begin) * percent + "%";
-  if (!isOpen(i)) bar.style.backgroundImage = shading(i, begin, end);
+  if (run) {
+    bar.classList.add("run");
+    bar.style.backgroundImage = stripes(timesOf(i, run.end), begin, end,
+      "var(--colour)", true);
+  } else if (!isOpen(i)) {
+    bar.style.backgroundImage = stripes(timesOf(i + 1, subtreeEnd[i]), begin,
+      end, "var(--pale)", false);
+  }
 }
 
-/** A background that is pale where children of the span ran. */
-function shading(i, begin, end) {
-  const finest = (view[1] - view[0]) / 1000;
-  const stops = [];
-  let [first, last] = [begin, begin];
-  const add = () => {
-    if (last - first < finest) return;
-    const [left, right] = [first, last].map(
-      time => ((time - begin) / (end - begin) * 100).toFixed(2) + "%");
-    stops.push(`transparent ${left}, var(--pale) ${left} ${right},`
-      + ` transparent ${right}`);
-  };
-  for (let child = i + 1; child < subtreeEnd[i]; child = subtreeEnd[child]) {
-    const [starts, ends] = [beginOf(child), Math.min(endOf(child), end)];
-    if (isOpen(child) || ends <= last) continue;
-    if (starts > last + finest / 2) {
-      add();
-      first = starts;
-    }
-    last = ends;
+/** When siblings ran, from the first up to a span behind them. */
+function* timesOf(first, behind) {
+  for (let i = first; i < behind; i = subtreeEnd[i]) {
+    if (!isOpen(i)) yield [beginOf(i), endOf(i)];
   }
-  add();
-  return stops.length ? `linear-gradient(90deg, ${stops})` : "none";
+}
+
+/**
+ * A background with stripes at some times, which are sorted by their begin.
+ * isAll: so that those can be seen which are too short for it
+ */
+function stripes(times, begin, end, colour, isAll) {
+  const finest = (view[1] - view[0]) / 1000;
+  const parts = [];
+  for (const time of times) {
+    const [starts, ends] = [Math.max(time[0], begin), Math.min(time[1], end)];
+    if (ends < starts) continue;
+    const last = parts.at(-1);
+    if (last && starts <= last[1] + finest / 2) {
+      last[1] = Math.max(last[1], ends);
+    } else {
+      parts.push([starts, ends]);
+    }
+  }
+  const percent = time =>
+    ((time - begin) / (end - begin) * 100).toFixed(2) + "%";
+  const stops = parts.filter(part => isAll || part[1] - part[0] >= finest)
+    .map(([starts, ends]) => {
+      const left = percent(starts);
+      const right = percent(Math.max(ends, starts + finest));
+      return `transparent ${left}, ${colour} ${left} ${right},`
+        + ` transparent ${right}`;
+    });
+  return stops.length && end > begin
+    ? `linear-gradient(90deg, ${stops})` : "none";
 }
 
 function drawOverview() {
@@ -64,18 +75,19 @@ function drawOverview() {
   const context = canvas.getContext("2d");
   context.scale(devicePixelRatio, devicePixelRatio);
   const style = getComputedStyle(canvas);
-  const palette = Array.from({ length: PALETTE },
-    (_, n) => style.getPropertyValue("--colour-" + n));
+  const plain = plainColour(style);
   const thickness = Math.min(height / spans.length, 4);
+  const end = extent()[1];
   const drawLine = (i, colour, least) => {
+    if (beginOf(i) > end) return;
     const lineHeight = Math.max(thickness, least);
     context.fillStyle = colour;
-    context.fillRect(beginOf(i) / traceLength * width,
+    context.fillRect(beginOf(i) / end * width,
       i / spans.length * (height - lineHeight),
-      Math.max((endOf(i) - beginOf(i)) / traceLength * width, 1 + least / 2),
+      Math.max((endOf(i) - beginOf(i)) / end * width, 1 + least / 2),
       lineHeight);
   };
-  spans.forEach((_, i) => drawLine(i, palette[colourOf(i)], 1));
+  spans.forEach((_, i) => drawLine(i, plain(colourOf(i)), 1));
   const red = style.getPropertyValue("--failed");
   spans.forEach((_, i) => isFailed(i) && drawLine(i, red, 4));
 }

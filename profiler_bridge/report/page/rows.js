@@ -2,6 +2,7 @@
 
 // The rows of the timeline: only those in sight exist, and are used again.
 
+const NARROW = 720;
 const MAX_INDENT = 16;
 const MAX_PRINTED = 2000;
 const MAX_TOOLTIP = 2000;
@@ -11,6 +12,9 @@ let rowHeight = 0;
 let version = 0;  // a row drawn for another one is out of date
 let isDrawing = false;
 let isPrinting = false;
+
+/** Whether a span is shown only for what is below it. */
+const isOut = i => chosen.size > 0 && !chosen.has(colourValue(i));
 
 /** What a span did, as it was sent. */
 function fullText(i) {
@@ -33,31 +37,66 @@ function makeRow() {
   for (const name of ["operation", "where", "duration", "self", "time"]) {
     add(row.element, name, "gridcell");
   }
-  const parts = ["toggle", "depth", "mark", "name", "failure", "what"];
+  const parts = ["toggle", "depth", "mark", "name", "times", "failure",
+    "what", "hint"];
   for (const name of parts) add(row.operation, name);
+  row.hint.textContent = "Details";
+  row.hint.setAttribute("aria-hidden", "true");
   add(row.time, "bar");
+  add(row.time, "on-path");
   row.toggle.setAttribute("aria-hidden", "true");
   row.element.addEventListener("click", event => {
     select(row.span);
-    if (event.target === row.toggle) fold(row.span, !collapsed[row.span]);
-    else openDetails();
+    if (event.target !== row.toggle && event.target !== row.times) {
+      openDetails();
+    } else if (isClosed(row.span)) {
+      unfold(row.span);
+    } else {
+      fold(row.span);
+    }
   });
   row.operation.addEventListener("pointerenter", () => {
     row.operation.title = fullText(row.span);
   });
+  row.time.addEventListener("pointerenter", () => {
+    row.time.title = `${nameOf(row.span)}: ${row.duration.textContent}, `
+      + row.time.getAttribute("aria-label");
+  });
   row.element.addEventListener("dblclick", event => {
-    if (event.target !== row.toggle) zoomTo(row.span);
+    if (event.target !== row.toggle && event.target !== row.times) {
+      zoomTo(row.span);
+    }
   });
   return row;
 }
 
+/** What a row is called: the operation, or those that come in turn. */
+function nameOf(i) {
+  const run = runAt(i);
+  if (!run || run.period === 1) return visible(textOf(i, OPERATION));
+  const names = [];
+  for (let n = 0, at = i; n < run.period; n++, at = subtreeEnd[at]) {
+    names.push(visible(textOf(at, OPERATION)));
+  }
+  return `(${names.join("; ")})`;
+}
+
+/** Whether a span ran elsewhere than its parent. */
+function isElsewhere(i) {
+  const parent = spans[parentOf[i]];
+  return !parent || parent[SERVICE] !== spans[i][SERVICE]
+    || parent[HOST] !== spans[i][HOST];
+}
+
 function fillRow(row, position) {
   const i = row.span = shown[position];
-  const [depth, inside] = [spans[i][DEPTH], insideCount(i)];
+  const [depth, inside, run] = [spans[i][DEPTH], insideCount(i), runAt(i)];
   const { element } = row;
   element.id = "row-" + i;
-  element.className = "row" + (i === active ? " active" : "")
-    + (isHit[i] ? " hit" : "") + (isLate(i) ? " late" : "");
+  const className = "row" + (i === active ? " active" : "")
+    + (isHit[i] || run && hitRuns.has(i) ? " hit" : "")
+    + (isLate(i) ? " late" : "") + (isOut(i) ? " out" : "");
+  if (element.className !== className) element.className = className;
   element.style.top = position * rowHeight + "px";
   const attributes = {
     rowindex: position + 2,
@@ -69,24 +108,35 @@ function fillRow(row, position) {
   for (const [name, value] of Object.entries(attributes)) {
     element.setAttribute("aria-" + name, value);
   }
-  if (inside) element.setAttribute("aria-expanded", !collapsed[i]);
+  const isOpenable = inside || run;
+  if (isOpenable) element.setAttribute("aria-expanded", !isClosed(i));
   else element.removeAttribute("aria-expanded");
-  element.style.setProperty("--depth", Math.min(depth, MAX_INDENT));
-  row.toggle.textContent = inside ? "\u25be\u25b8"[collapsed[i]] : "";
+  for (const indented of [row.operation, row.where]) {
+    indented.style.setProperty("--depth", Math.min(depth, MAX_INDENT));
+  }
+  row.toggle.textContent = isOpenable || runs.has(i)
+    ? "\u25be\u25b8"[Number(isClosed(i))] : "";
   row.depth.textContent = depth > MAX_INDENT ? depth : "";
   row.mark.textContent = isFailed(i) ? "error" : isOpen(i) ? "?"
     : isLate(i) ? "late" : "";
   row.mark.classList.toggle("failed", isFailed(i));
-  row.name.textContent = visible(textOf(i, OPERATION));
+  row.name.textContent = nameOf(i);
+  row.times.textContent = run ? `\u00d7 ${whole(run.times)}` : "";
   row.failure.textContent = visible(textOf(i, FAILURE));
-  row.what.textContent = visible(textOf(i, WHAT))
-    + (collapsed[i] ? ` (+${whole(inside)} inside)` : "");
+  row.what.textContent = (run ? "" : visible(textOf(i, WHAT)))
+    + (collapsed[i] && inside ? ` (+${whole(inside)} inside)` : "");
   row.operation.title = "";
-  row.where.textContent = row.where.title = visible(serviceAtHost(i));
-  row.duration.textContent = durationText(i);
-  row.self.textContent = isOpen(i) ? "" : milliseconds(spans[i][SELF]);
-  row.time.setAttribute("aria-label", `from ${milliseconds(beginOf(i))} ms`);
+  row.where.title = visible(serviceAtHost(i));
+  // It is told once where it does not change down the tree.
+  row.where.textContent = isElsewhere(i) ? row.where.title : "";
+  row.duration.textContent = run ? duration(run.total) : durationText(i);
+  row.self.textContent = isOpen(i) ? ""
+    : duration(run ? run.self : spans[i][SELF]);
+  const waited = pathTime(i, rowEnd(i));
+  row.time.setAttribute("aria-label", `from ${duration(beginOf(i))}`
+    + (waited ? `, ${duration(waited)} on the critical path` : ""));
   drawBar(row.bar, i);
+  drawMark(row["on-path"], i);
 }
 
 function draw() {
@@ -132,6 +182,8 @@ function redraw() {
 }
 
 function resize() {
+  // Where one line is too narrow, service and self time get a second.
+  $("grid").classList.toggle("narrow", $("grid").clientWidth <= NARROW);
   rowHeight = $("grid").clientHeight && parseFloat(
     getComputedStyle($("rows")).getPropertyValue("--row-height"));
   if (!rowHeight) return;  // another view is shown

@@ -9,14 +9,14 @@ function drawRuler() {
   const power = 10 ** Math.floor(Math.log10(least));
   const step = power * [1, 2, 5, 10].find(
     multiple => multiple * power >= least);
-  const [unit, size] = end >= 1e7 ? ["s", 1e6] : end >= 1e3 ? ["ms", 1e3]
+  const [unit, size] = end >= 1e6 ? ["s", 1e6] : end >= 1e3 ? ["ms", 1e3]
     : step >= 1 ? ["\u00b5s", 1] : ["ns", 1e-3];
   const format = decimals(
     Math.max(0, Math.ceil(-Math.log10(step / size) - 1e-9)));
   const share = time => time / (end - begin);
   const percent = part => part * 100 + "%";
   const firstTick = Math.ceil(begin / step);
-  $("ruler").replaceChildren();
+  $("ruler").replaceChildren(pathCanvas);
   for (let n = firstTick; n * step < end; n++) {
     const hasSpace = share(end - n * step) * width > 60;
     const tick = make("span", "tick",
@@ -24,14 +24,16 @@ function drawRuler() {
     tick.style.left = percent(share(n * step - begin));
     $("ruler").append(tick);
   }
+  drawPath();
   // The lines behind the bars are a background, which repeats. CSS places
   // it by a share of what it leaves free.
   const free = 1 - Math.min(share(step), 0.999);
   $("rows").style.setProperty("--step", percent(share(step)));
   $("rows").style.setProperty("--offset",
     percent(share(firstTick * step - begin) / free));
-  $("window").style.left = percent(begin / traceLength);
-  $("window").style.width = percent((end - begin) / traceLength);
+  const all = extent()[1];
+  $("window").style.left = percent(begin / all);
+  $("window").style.width = percent((end - begin) / all);
   $("window").hidden = !isZoomed();
   $("unzoom").disabled = !isZoomed();
 }

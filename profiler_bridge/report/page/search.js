@@ -3,6 +3,7 @@
 // Searching, and going from hit to hit.
 
 const isHit = new Uint8Array(spans.length);
+const hitRuns = new Set();  // runs with a hit in them, by their first
 let hits = [];
 let searchable = null;  // the strings as they are compared
 
@@ -28,7 +29,11 @@ function search(query) {
 function setHits(matches, note = `${whole(matches.length)} found`) {
   hits = matches;
   isHit.fill(0);
-  for (const i of hits) isHit[i] = 1;
+  hitRuns.clear();
+  for (const i of hits) {
+    isHit[i] = 1;
+    hitRuns.add(runOf[i]);
+  }
   announce(note);
   redraw();
 }

@@ -52,35 +52,47 @@ function addTable(section, caption, columns, lines, spansOf) {
 const shortened = statement =>
   statement.replace(/^(SELECT .{60}\S*) .*? (?=FROM )/i, "$1 \u2026 ");
 
-function drawTables() {
+function drawTotals() {
+  if ($("totals").children.length) return;
   const selfTime = spans.reduce((sum, span) => sum + (span[SELF] ?? 0), 0);
   const share = time => tenths(selfTime && time / selfTime * 100) + "%";
   const allSpans = [...spans.keys()];
-  ["Operation", "Service", "Host"].forEach((title, n) => addTable(
-    $("totals"), "By " + title.toLowerCase(), [
+  ["Operation", "Service", "Host"].forEach((title, n) => {
+    const waited = new Map();
+    for (const i of allSpans) {
+      const value = spans[i][KEYS[n]];
+      waited.set(value, (waited.get(value) ?? 0) + pathTime(i));
+    }
+    addTable($("totals"), "By " + title.toLowerCase(), [
       [title, total => strings[total[VALUE]]],
       ["Count", total => total[COUNT], whole],
       ["Errors", total => total[ERRORS], whole],
-      ["Total, ms", total => total[TOTAL], milliseconds],
+      ["Total", total => total[TOTAL], duration],
+      ["On path", total => waited.get(total[VALUE]) ?? 0, duration],
       ["Share", total => total[TOTAL_SELF], share],
-      ["Self, ms", total => total[TOTAL_SELF], milliseconds],
+      ["Self", total => total[TOTAL_SELF], duration],
     ], data.totals[n],
-    total => allSpans.filter(i => spans[i][KEYS[n]] === total[VALUE])));
+    total => allSpans.filter(i => spans[i][KEYS[n]] === total[VALUE]));
+  });
   addTable($("totals"), "Longest self time", [
     ["Span", i => `${textOf(i, OPERATION)} ${textOf(i, WHAT)}`],
     ["Service @ host", serviceAtHost],
-    ["Duration, ms", i => spans[i][DURATION], milliseconds],
+    ["Duration", i => spans[i][DURATION], duration],
     ["Share", i => spans[i][SELF], share],
-    ["Self, ms", i => spans[i][SELF], milliseconds],
+    ["Self", i => spans[i][SELF], duration],
   ], allSpans.filter(i => !isOpen(i))
     .sort((a, b) => spans[b][SELF] - spans[a][SELF]).slice(0, 20), i => [i]);
+}
+
+function drawStatements() {
+  if ($("statements").children.length) return;
   const count = repeated => repeated[EXECUTIONS].length;
   addTable($("statements"), "Statements executed more than once", [
     ["Statement, without literals",
       repeated => shortened(strings[repeated[STATEMENT]])],
-    ["Mean, ms", repeated => repeated[TOTAL_TIME] / count(repeated),
-      milliseconds],
-    ["Total, ms", repeated => repeated[TOTAL_TIME], milliseconds],
+    ["Mean", repeated => repeated[TOTAL_TIME] / count(repeated),
+      duration],
+    ["Total", repeated => repeated[TOTAL_TIME], duration],
     ["Count", count, whole],
   ], data.statements, repeated => repeated[EXECUTIONS]);
 }

@@ -43,6 +43,8 @@ class Database:
             connect_args=typed,
             # Rows are tuples, not dictionaries.
             paramstyle="format" if self._driver == "pymysql" else None,
+            # Of so many threads as there are no connections for, each.
+            pool_timeout=deadline.LONGEST_GREETING,
             # connect() ends every transaction itself; to have PyMySQL say
             # ROLLBACK once more would be a round trip for nothing.
             pool_reset_on_return=None,
@@ -78,6 +80,12 @@ class Database:
                 raise self._no_answer() from error
             if isinstance(error, sa.exc.DBAPIError):
                 errors.translate(self._name, error, self._scrub)
+            if isinstance(error, sa.exc.TimeoutError):
+                # Its pool's: no server has said or heard anything.
+                raise exceptions.StorageUnavailable(
+                    f"{self._name}: all connections of this process are in"
+                    " use: have fewer threads in it, and more processes"
+                ) from error
             if isinstance(error, sa.exc.SQLAlchemyError):
                 raise exceptions.StorageMisconfigured(
                     f"{self._name}: {self._line(error)}"

@@ -205,6 +205,30 @@ def test_lock_that_is_held_for_long(
     storage.close()
 
 
+def test_more_threads_than_connections(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who gets none may try again, and is told what to change."""
+    monkeypatch.setattr(deadline, "LONGEST_GREETING", 2.0)
+    storage = get_storage(url)
+    storage.prepare()
+    write(storage, one_span())
+    base_id = str(one_span()[0]["base_id"])
+    assert isinstance(storage.plugin, SQLPlugin)
+    database = storage.plugin._database
+    with contextlib.ExitStack() as others:
+        for _ in range(15):
+            others.enter_context(database.connect(streaming=True))
+        for call in (
+            functools.partial(storage.notifications, base_id),
+            functools.partial(storage.plugin.partials, [base_id]),
+        ):
+            with unavailable(url, "fewer threads"):
+                call()
+    assert storage.notifications(base_id)
+    storage.close()
+
+
 # Hung
 
 
