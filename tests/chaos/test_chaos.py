@@ -168,13 +168,7 @@ def cluster(
     """A master dies; it comes back as a replica of the new one."""
     group = request.getfixturevalue("redis_cluster")
     group.start()
-    dead: list[servers.Redis] = []
-
-    def kill() -> None:
-        dead.append(group.masters()[0])
-        dead[-1].kill()
-
-    yield [group.url], kill, lambda: dead.pop().start()
+    yield [group.url], lambda: group.masters()[0].kill(), group.start
 
 
 STORAGES: dict[
