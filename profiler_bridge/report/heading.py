@@ -69,7 +69,8 @@ class Heading:
         yield f"{title}: {self.took}"
         yield f"trace {trace.base_id}, {format_timestamp(trace.started)} UTC"
         for text in (
-            f"{len(trace.spans)} spans: {self.verdict}",
+            f"{len(trace.spans)} span{'s' * (len(trace.spans) != 1)}:"
+            f" {self.verdict}",
             *self.remarks,
         ):
             if most is None:

@@ -13,7 +13,9 @@ import pytest
 from profiler_bridge.cmd.app import BridgeApp
 from profiler_bridge.cmd.report.findings import FOUND
 from profiler_bridge.report.findings import Rule, findings
+from profiler_bridge.report.heading import Heading
 from profiler_bridge.storage import get_storage
+from profiler_bridge.testing import sample
 from profiler_bridge.trace import Trace
 from tests import recorded
 
@@ -71,7 +73,9 @@ def test_one_trace(
     # Without a terminal a finding is one line.
     monkeypatch.delenv("COLUMNS")
     _, out, _ = run(url, capsys, create.base_id)
-    assert len(out.splitlines()) == 4 + len(findings(create))
+    heading = [*Heading.of(create).lines(create, None)]
+    assert out.splitlines()[: len(heading)] == heading
+    assert len(out.splitlines()) == len(heading) + 2 + len(findings(create))
 
 
 def test_one_trace_for_programs(
@@ -99,6 +103,38 @@ def test_a_file(
     path = tmp_path / "trace.json"
     path.write_text("".join(FORMATS["json"](traces[1])))
     assert run(url, capsys, str(path)) == run(url, capsys, traces[1].base_id)
+
+
+def test_clocks_that_disagree_are_told_and_can_be_adjusted(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = sample.seeded(7)
+    base_id, top, statement = (sample.new_id(rng) for _ in range(3))
+    wsgi = sample.span(
+        base_id=base_id,
+        trace_id=top,
+        parent_id=base_id,
+        name="wsgi",
+        started=sample.STARTED,
+        duration=sample.SECOND,
+        info={"request": {"method": "POST", "path": "/v2.1/skew"}},
+    )
+    behind = sample.span(
+        base_id=base_id,
+        trace_id=statement,
+        parent_id=top,
+        name="db",
+        started=sample.STARTED - 5 * sample.SECOND,
+        duration=300_000,
+        host="node-2",
+        info={"db": {"statement": "SELECT a FROM b", "params": {}}},
+    )
+    get_storage(url).write(sample.notifications([*wsgi, *behind]))
+    _, out, _ = run(url, capsys, base_id)
+    assert "with clocks that disagree" in out
+    _, out, _ = run(url, capsys, base_id, "--adjust-clocks")
+    [line] = [line for line in out.splitlines() if "slow-sql" in line]
+    assert line.split()[2:4] == ["300", "ms"]
 
 
 def test_nothing_to_tell(

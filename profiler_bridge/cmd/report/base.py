@@ -38,6 +38,16 @@ _MOST_SERVICES = 30
 _is_part_of_id = re.compile("[0-9a-fA-F-]{1,35}").fullmatch
 
 
+def add_adjust_clocks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--adjust-clocks",
+        action="store_true",
+        help="move what seems to have begun before it was asked for,"
+        " because two hosts' clocks disagree; times in raw payloads stay"
+        " as they are",
+    )
+
+
 class ReadingCommand(BridgeCommand):
     """A command that reads traces: from the storage, and from files."""
 

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from profiler_bridge import arguments
 from profiler_bridge.cmd.report import terminal
-from profiler_bridge.cmd.report.base import ReadingCommand
+from profiler_bridge.cmd.report.base import (
+    ReadingCommand,
+    add_adjust_clocks,
+)
 from profiler_bridge.trace import Trace
 
 if TYPE_CHECKING:
@@ -111,6 +114,7 @@ class Findings(ReadingCommand):
             help=f"exit with {FOUND} if there is a finding of that rule:"
             f" {', '.join(Rule)}, or {_ANY}; may be given more than once",
         )
+        add_adjust_clocks(parser)
         limits = parser.add_argument_group("from where on it is worth telling")
         for option, name, read, help_ in _LIMITS:
             limits.add_argument(
@@ -148,6 +152,8 @@ class Findings(ReadingCommand):
 
         [name] = parsed_args.trace
         trace = self.trace(name)
+        if parsed_args.adjust_clocks:
+            trace = trace.adjusted()
         self.report_gone(trace.base_id, trace.verdict.gone)
         told = findings(trace, limits)
         if parsed_args.format == "json":
@@ -169,6 +175,8 @@ class Findings(ReadingCommand):
             traces: Iterable[Trace] = map(self.trace, parsed_args.trace)
         else:
             traces = self.stored(query)
+        if parsed_args.adjust_clocks:
+            traces = (trace.adjusted() for trace in traces)
         totals = Totals(limits=limits)
         self.sum_up(traces, totals)
         self.app.stderr.write(

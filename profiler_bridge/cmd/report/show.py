@@ -11,7 +11,10 @@ from collections.abc import Iterable
 
 from profiler_bridge import arguments, exceptions
 from profiler_bridge.cmd.report import terminal
-from profiler_bridge.cmd.report.base import ReadingCommand
+from profiler_bridge.cmd.report.base import (
+    ReadingCommand,
+    add_adjust_clocks,
+)
 from profiler_bridge.cmd.report.files import write_private
 from profiler_bridge.trace import Trace
 
@@ -66,13 +69,7 @@ class Show(ReadingCommand):
             help="how long to wait at most, then show what is there: 90, 10m"
             " (default: %(default)s)",
         )
-        parser.add_argument(
-            "--adjust-clocks",
-            action="store_true",
-            help="move what seems to have begun before it was asked for,"
-            " because two hosts' clocks disagree; times in raw payloads stay"
-            " as they are",
-        )
+        add_adjust_clocks(parser)
         parser.add_argument(
             "--critical",
             action="store_true",

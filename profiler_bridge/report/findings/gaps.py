@@ -24,7 +24,8 @@ def gaps(subject: Subject, limits: Limits) -> Iterator[Finding]:
 
     The client, a service that is not profiled, or a thread that lost its
     profiler has worked then, or waited. The evidence is what ran before and
-    after: what each service did for one request or call.
+    after: what each service did for one request or call. Between a client's
+    request and the same again it polls, and there is nothing to tell.
     """
     path = subject.path
     known: dict[tuple[str, str], list[tuple[Segment, Span, Span]]] = (
@@ -38,6 +39,8 @@ def gaps(subject: Subject, limits: Limits) -> Iterator[Finding]:
         one = subject.entries[before.span.trace_id]
         other = subject.entries[after.span.trace_id]
         names = operation(one.first), operation(other.first)
+        if names[0] == names[1] and _is_clients(one) and _is_clients(other):
+            continue  # it polls
         known[names].append((gap, one, other))
     for (one_did, other_did), alike in known.items():
         total = sum(gap.end - gap.start for gap, *_ in alike)
@@ -45,7 +48,7 @@ def gaps(subject: Subject, limits: Limits) -> Iterator[Finding]:
         if len(alike) > 1:
             title += f" in {len(alike):,} gaps"
         longest, one, other = max(alike, key=_took)
-        who = " the client's" if other.parent_id == other.first.base_id else ""
+        who = " the client's" if _is_clients(other) else ""
         yield Finding(
             Rule.GAP,
             "",
@@ -56,6 +59,10 @@ def gaps(subject: Subject, limits: Limits) -> Iterator[Finding]:
             total,
             total,
         )
+
+
+def _is_clients(span: Span) -> bool:
+    return span.parent_id == span.first.base_id
 
 
 def _took(gap: tuple[Segment, Span, Span]) -> int:

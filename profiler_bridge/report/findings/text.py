@@ -7,7 +7,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
-from profiler_bridge.notification import format_timestamp
 from profiler_bridge.report.findings import Finding
 from profiler_bridge.report.findings.totals import Totals
 from profiler_bridge.report.heading import Heading
@@ -29,9 +28,9 @@ def render(
 
     :param width: how many columns a line may take; None for any number
     """
-    heading = Heading.of(trace)
-    yield f"{heading.title}: {heading.took}\n"
-    yield f"trace {trace.base_id}, {format_timestamp(trace.started)} UTC\n\n"
+    for line in Heading.of(trace).lines(trace, width):
+        yield f"{line}\n"
+    yield "\n"
     if not told:
         yield _NOTHING
         return
