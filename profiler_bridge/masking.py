@@ -13,6 +13,7 @@ from urllib.parse import unquote_plus
 from oslo_config import cfg
 from oslo_utils import strutils
 
+from profiler_bridge.allow_list import MASK, AllowList
 from profiler_bridge.notification import Notification
 
 GROUP = "bridge"
@@ -32,9 +33,16 @@ OPTS: Sequence[cfg.Opt] = [
         help="Further keys whose values are secrets. A key that contains one"
         " of these, in upper or lower case, counts.",
     ),
+    cfg.ListOpt(
+        "mask_all_but",
+        default=[],
+        help="Store nothing of a notification's info but these, and three"
+        " asterisks in place of all else: keys, with points between those of"
+        " objects in objects, such as host, request.method, request.path,"
+        " db.statement, function.name, etype. In what is stored secrets are"
+        " masked as mask_secrets says. Without any, everything is stored.",
+    ),
 ]
-
-MASK = "***"
 
 # Keys are few and short, unless somebody makes up others.
 _KEYS_KEPT = 10_000
@@ -192,16 +200,29 @@ class Masker:
     """Takes secrets out of payloads.
 
     :param keys: a key that contains one of these names a secret too
+    :param kept: what of an info is stored at all; None for everything
+    :param secrets: whether what is stored is looked through for secrets
     """
 
-    def __init__(self, keys: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        keys: Iterable[str] = (),
+        kept: AllowList | None = None,
+        secrets: bool = True,
+    ) -> None:
         self._is_secret = _SecretKeys(key.lower() for key in keys if key)
+        self._kept = kept
+        self._secrets = secrets
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Masker | None:
-        """Make the one that is configured; None where secrets are to stay."""
+        """Make the one that is configured; None where all is to stay."""
         options = conf[GROUP]
-        return cls(options.mask_keys) if options.mask_secrets else None
+        names = options.mask_all_but
+        if not (options.mask_secrets or names):
+            return None
+        kept = AllowList(names) if names else None
+        return cls(options.mask_keys, kept, options.mask_secrets)
 
     def decode(self, payload: object) -> Notification:
         """As :meth:`Notification.from_payload`, without secrets in its info.
@@ -212,10 +233,12 @@ class Masker:
         :raises InvalidNotification: with the first thing that is wrong
         """
         notification = Notification.from_payload(payload)
-        if not self.may_find(notification.info, notification.text):
-            return notification
-        info = self.mask(notification.info)
-        if info is notification.info:
+        whole = info = notification.info
+        if self._kept and info:
+            info = self._kept.keep(info)
+        if self._secrets and self.may_find(info, notification.text):
+            info = self.mask(info)
+        if info is whole:
             return notification
         return Notification.from_payload(
             {**notification.payload, "info": info}

@@ -143,6 +143,11 @@ def sentinel() -> Iterator[servers.SentinelGroup]:
     yield from _serve(servers.SentinelGroup)
 
 
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[servers.RedisCluster]:
+    yield from _serve(servers.RedisCluster)
+
+
 @pytest.fixture
 def transport_url(rabbitmq: servers.RabbitMQ) -> str:
     """Return the URL of a fresh virtual host of RabbitMQ."""

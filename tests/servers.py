@@ -1186,3 +1186,114 @@ class SentinelGroup(Startable):
     def close(self) -> None:
         for server in [*self.sentinels, *self.nodes]:
             server.close()
+
+
+class RedisClusterNode(Redis):
+    """One of the processes of a RedisCluster."""
+
+    def __init__(self, cluster: "RedisCluster") -> None:
+        super().__init__(cluster.password, certificates=cluster.certificates)
+        self.settings += [
+            "cluster-enabled yes",
+            # So long nobody waits for one that is busy only.
+            "cluster-node-timeout 2000",
+        ]
+        if self.certificates:
+            self.settings.append("tls-cluster yes")
+
+    def is_master(self) -> bool:
+        """Return whether it is one, and has slots."""
+        mine = self.execute("CLUSTER NODES")[f"127.0.0.1:{self.port}"]
+        return "master" in mine["flags"] and bool(mine["slots"])
+
+
+class RedisCluster(Startable):
+    """Masters that have the slots among them, each with a replica, or none."""
+
+    def __init__(
+        self,
+        masters: int = 3,
+        replicas: int = 1,
+        password: str | None = None,
+        certificates: Certificates | None = None,
+    ) -> None:
+        self.program = find("redis-tools", "redis-cli")
+        self.replicas = replicas
+        self.password = password
+        self.certificates = certificates
+        self.nodes = [
+            RedisClusterNode(self) for _ in range(masters * (1 + replicas))
+        ]
+        self._made = False
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
+        return f"rediscluster://{_login(self.password)}{hosts}"
+
+    def revive(self) -> None:
+        """Start, unless all run."""
+        if not all(node.running and not node.paused for node in self.nodes):
+            self.start()
+
+    def start(self) -> None:
+        """Start what does not run, wait for all to be well."""
+        for node in self.nodes:
+            node.resume()
+            if not node.running:
+                node.start()
+        if not self._made:
+            self.cli(
+                "create",
+                *(f"127.0.0.1:{node.port}" for node in self.nodes),
+                "--cluster-replicas",
+                str(self.replicas),
+                "--cluster-yes",
+            )
+            self._made = True
+        if not wait_until(self._complete, 60):
+            raise RuntimeError(f"incomplete:\n{self.nodes[0].tail()}")
+
+    def cli(self, *command: str) -> str:
+        """Run a command of redis-cli that is about the cluster."""
+        options = []
+        if self.password:
+            options += ["-a", self.password, "--no-auth-warning"]
+        if self.certificates:
+            options += ["--tls", "--cacert", str(self.certificates.authority)]
+        return self.nodes[0].run(self.program, *options, "--cluster", *command)
+
+    def _complete(self) -> bool:
+        for node in self.nodes:
+            if node.execute("CLUSTER INFO")["cluster_state"] != "ok":
+                return False
+            info = node.execute("INFO", "replication")
+            if info["role"] == "master":
+                if info["connected_slaves"] != self.replicas:
+                    return False
+            elif info["master_link_status"] != "up":
+                return False
+            known = node.execute("CLUSTER NODES").values()
+            if any(not other["connected"] for other in known):
+                return False
+            if any("fail" in other["flags"] for other in known):
+                return False
+        return True
+
+    def masters(self) -> list[RedisClusterNode]:
+        """Return the live nodes that have slots."""
+        return [
+            node
+            for node in self.nodes
+            if node.running and not node.paused and node.is_master()
+        ]
+
+    def clear(self) -> None:
+        """Delete all keys."""
+        for node in self.nodes:
+            with contextlib.suppress(redis.ReadOnlyError):  # a replica
+                node.execute("FLUSHALL")
+
+    def close(self) -> None:
+        for node in self.nodes:
+            node.close()

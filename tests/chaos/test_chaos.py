@@ -78,6 +78,7 @@ FAULTS: list[tuple[Fault, str]] = [
             "postgresql",
             "redis",
             "redissentinel",
+            "rediscluster",
             "galera, node killed",
             "galera, node cut off",
         )
@@ -160,6 +161,16 @@ def sentinel(
     )
 
 
+@contextlib.contextmanager
+def cluster(
+    request: pytest.FixtureRequest, folder: Path
+) -> Iterator[Breakable]:
+    """A master dies; it comes back as a replica of the new one."""
+    group = request.getfixturevalue("redis_cluster")
+    group.start()
+    yield [group.url], lambda: group.masters()[0].kill(), group.start
+
+
 STORAGES: dict[
     str,
     Callable[
@@ -170,6 +181,7 @@ STORAGES: dict[
     "sqlite": lambda _, folder: sqlite(folder),
     "redis": redis,
     "redissentinel": sentinel,
+    "rediscluster": cluster,
     "mariadb": lambda request, _: database("mariadb", request),
     "postgresql": lambda request, _: database("postgresql", request),
     "galera, node killed": node_killed,

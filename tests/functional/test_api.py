@@ -661,7 +661,7 @@ def test_a_user_of_redis_who_may_only_read(
     redis_server: servers.Redis, redis_url: str, configure: Configure
 ) -> None:
     """With the rights that the operator's guide gives for reports."""
-    page = (ROOT / "doc/source/admin/operation.rst").read_text()
+    page = (ROOT / "doc/source/admin/security.rst").read_text()
     [line] = [
         line for line in page.splitlines() if "ACL SETUSER reports" in line
     ]

@@ -822,7 +822,8 @@ def test_daemon_with_a_database_that_does_not_exist(
 
 
 def test_daemon_with_a_cluster(cluster: servers.Redis, tmp_path: Path) -> None:
-    assert "is a Redis Cluster, which is not" in refused(tmp_path, cluster.url)
+    line = refused(tmp_path, cluster.url)
+    assert "is a Redis Cluster: write rediscluster://" in line
 
 
 def test_daemon_with_no_redis_at_all(tmp_path: Path) -> None:

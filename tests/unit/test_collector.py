@@ -18,13 +18,14 @@ import pytest
 
 from profiler_bridge import exceptions, retry
 from profiler_bridge import notification as notifications
+from profiler_bridge.allow_list import MASK
 from profiler_bridge.bus import reader
 from profiler_bridge.bus.reader import Message
 from profiler_bridge.daemon import collector, refused
 from profiler_bridge.daemon.collector import Collector
 from profiler_bridge.daemon.set_aside import SetAside, SetAsideMessage
 from profiler_bridge.exceptions import Reason
-from profiler_bridge.masking import MASK, Masker
+from profiler_bridge.masking import Masker
 from profiler_bridge.notification import FORMAT, VERSION, Notification
 from profiler_bridge.storage import get_storage, traces
 from profiler_bridge.storage.sql.plugin import SQLPlugin

@@ -173,8 +173,48 @@ def test_outputs_in_the_cookbook_are_what_commands_print() -> None:
     } == dict(examples.outputs()), "run: tox -e examples"
 
 
-def test_links_of_the_readme_lead_somewhere() -> None:
-    readme = (ROOT / "README.rst").read_text()
-    links = re.findall(r"<((?:doc|etc)/[^>\s]+)>`_", readme)
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+def test_links_of_texts_at_the_top_lead_somewhere() -> None:
+    for name in ("README.rst", "CONTRIBUTING.rst", "SECURITY.rst"):
+        links = re.findall(r"<([^>\s:]+)>`_", (ROOT / name).read_text())
+        assert links
+        assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_no_page_is_left_out_of_its_guide() -> None:
+    """Guides name their pages, in the order of the work."""
+    for guide in ("admin", "user"):
+        listed = re.findall(
+            r"^   ([a-z-]+)$", PAGES[f"{guide}/index.rst"], re.M
+        )
+        assert sorted(listed) == sorted(
+            Path(name).stem
+            for name in PAGES
+            if name.startswith(f"{guide}/")
+            and not name.endswith(("/index.rst", "/chaos-table.rst"))
+        )
+
+
+def test_lines_of_the_log_in_troubleshooting_are_in_the_code() -> None:
+    quoted = [
+        " ".join(text.split())
+        for text in re.findall(
+            r"^   \* - ``([A-Z][^`]*)``",
+            PAGES["admin/troubleshooting.rst"],
+            re.M,
+        )
+    ]
+    assert len(quoted) > 5
+    sources = "".join(
+        "".join(
+            f"{node.value}\n"
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        )
+        for path in SOURCES
+    )
+    of_others = {"PRECONDITION_FAILED"}
+    assert [
+        line
+        for line in quoted
+        if line.replace(" N ", " %d ") not in sources and line not in of_others
+    ] == []

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from oslo_config import cfg
 
 from profiler_bridge import masking
-from profiler_bridge.masking import MASK, Masker
+from profiler_bridge.allow_list import MASK
+from profiler_bridge.masking import Masker
 from tests.unit.test_trace import child
 
 # Version, time, initialisation vector, one block, signature.

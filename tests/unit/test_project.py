@@ -27,6 +27,7 @@ ROOMS = [
     "text",
     "notification",
     "body",
+    "allow_list",
     "masking",
     "statement",
     "path",
@@ -278,3 +279,42 @@ def test_source_files_name_their_licence() -> None:
         if "SPDX-License-Identifier: Apache-2.0" not in path.read_text()[:200]
     ]
     assert without == []
+
+
+def test_the_links_of_the_project_stand_in_one_place() -> None:
+    """Whoever publishes it sets them there."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    home = setup["metadata"]["home_page"]
+    links = setup["metadata"]["project_urls"].strip().splitlines()
+    assert [line.partition(" = ")[0] for line in links] == [
+        "Documentation",
+        "Source",
+        "Issues",
+        "Security",
+    ]
+    files = [
+        *ROOT.glob("*.rst"),
+        *ROOT.glob("*.toml"),
+        *(ROOT / "devstack").iterdir(),
+        *(ROOT / "etc").iterdir(),
+        *(ROOT / "doc/source").rglob("*.rst"),
+        *(ROOT / "releasenotes/notes").iterdir(),
+        *PACKAGE.rglob("*.py"),
+    ]
+    assert [path for path in files if home in path.read_text()] == []
+
+
+def test_releases_of_python_are_the_same_wherever_they_stand() -> None:
+    setup = (ROOT / "setup.cfg").read_text()
+    supported = re.findall(r"Python :: (3\.\d+)\n", setup)
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert re.findall(r'PYTHONS:=([^}]*)}"', ci) == [" ".join(supported)]
+    tox = (ROOT / "tox.ini").read_text()
+    minors = re.findall(r"^\[testenv:py3\{([\d,]+)\}\]", tox, re.MULTILINE)
+    [known] = re.findall(r"for version in ([^;]*);", ci)
+    assert [f"3.{minor}" for minor in minors[0].split(",")] == known.split()
+    assert {*supported} <= {*known.split()}
+    compatibility = ROOT / "doc/source/admin/compatibility.rst"
+    page = compatibility.read_text()
+    assert [version for version in known.split() if version not in page] == []

@@ -63,6 +63,7 @@ STORAGES = [
     "rediss://b:{}@127.0.0.1:1/0",
     "unix://b:{}@/nowhere/socket",
     "redissentinel://b:{}@127.0.0.1:1/0",
+    "rediscluster://b:{}@127.0.0.1:1,127.0.0.1:2",
     "redissentinel://{}@127.0.0.1:1/0",
     "redissentinel://:{}@127.0.0.1:1,127.0.0.2:1/0",
     "b:{}@127.0.0.1://",

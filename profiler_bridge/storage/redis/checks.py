@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from profiler_bridge import exceptions
 from profiler_bridge.storage.redis import layout
@@ -19,12 +19,15 @@ def check_server(client: RedisClient) -> None:
 
     :raises StorageError: it is not, and why
     """
+    if not client.keys.are_together:
+        client.servers()  # which nothing but a cluster has
+        return
     (server,) = client.run([("INFO", "server")])
     # Valkey calls it server_mode.
     mode = server.get("redis_mode", server.get("server_mode"))
     if mode == "cluster":
         raise exceptions.StorageMisconfigured(
-            f"{client} is a Redis Cluster, which is not supported"
+            f"{client} is a Redis Cluster: write rediscluster:// for redis://"
         )
     if mode == "sentinel":
         raise exceptions.StorageMisconfigured(
@@ -38,7 +41,7 @@ def check_rights(client: RedisClient, *, expiring: bool) -> None:
     :param expiring: whether there is a retention
     :raises StorageMisconfigured: what is missing
     """
-    _check_commands(client, _used(client, expiring))
+    _check_commands(client, [*_used(client, expiring)])
 
 
 def check_deletion(client: RedisClient) -> None:
@@ -63,46 +66,53 @@ def check_deletion(client: RedisClient) -> None:
 
 def warn_of_settings(client: RedisClient) -> list[str]:
     """What the server's settings may cost, one line each."""
+    return [
+        warning
+        for server in client.servers()
+        for warning in _warn_of_settings(server)
+    ]
+
+
+def _warn_of_settings(client: RedisClient) -> Iterator[str]:
     memory, persistence = client.run(
         [("INFO", "memory"), ("INFO", "persistence")], confirmed=True
     )
-    warnings = []
     policy = memory.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        warnings.append(
+        yield (
             f"{client} deletes traces when its memory is full: set"
             f" maxmemory-policy to noeviction, it is {policy}"
         )
     if not persistence.get("aof_enabled"):
-        warnings.append(
+        yield (
             f"{client} keeps no append-only file: when it ends, what came"
             " after its last snapshot is lost, or all where it makes none:"
             " set appendonly to yes"
         )
-    return warnings
 
 
 def clock(client: RedisClient) -> float:
     """The server's, in seconds since 1970."""
     # Not TIME, for which the user would need one more right.
-    (server,) = client.run([("INFO", "server")])
+    (server,) = client.servers()[0].run([("INFO", "server")])
     # Not told by servers before Redis 6.
     return int(server.get("server_time_usec", time.time() * 1e6)) / 1e6
 
 
-def _check_commands(client: RedisClient, commands: Iterable[Command]) -> None:
-    refused: dict[str, list[str]] = {}
-    for command in client.refused(commands):
-        name, key, *_ = map(str, command)
-        keys = f" on {key}*" if ":" in key else ""
-        refused.setdefault(keys, []).append(name)
-    if refused:
-        what = "; ".join(
-            f"{', '.join(names)}{keys}" for keys, names in refused.items()
-        )
-        raise exceptions.StorageMisconfigured(
-            f"{client}: no right to {what}: {RIGHTS}"
-        )
+def _check_commands(client: RedisClient, commands: Sequence[Command]) -> None:
+    for server in client.servers():
+        refused: dict[str, list[str]] = {}
+        for command in server.refused(commands):
+            name, key, *_ = map(str, command)
+            keys = f" on {key}*" if ":" in key else ""
+            refused.setdefault(keys, []).append(name)
+        if refused:
+            what = "; ".join(
+                f"{', '.join(names)}{keys}" for keys, names in refused.items()
+            )
+            raise exceptions.StorageMisconfigured(
+                f"{server}: no right to {what}: {RIGHTS}"
+            )
 
 
 def _used(client: RedisClient, expiring: bool) -> Iterator[Command]:

@@ -10,13 +10,14 @@ connection stays with the old one.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import redis
-from redis.exceptions import NoPermissionError
+from redis.exceptions import MovedError, NoPermissionError
 
 from profiler_bridge import exceptions
 from profiler_bridge.storage import deadline
@@ -28,6 +29,7 @@ from profiler_bridge.storage.redis.connections import (
     exchange,
     interrupt,
 )
+from profiler_bridge.storage.redis.keys import Keys
 from profiler_bridge.storage.redis.protocol import Command
 from profiler_bridge.storage.redis.url import Target
 
@@ -49,24 +51,31 @@ class RedisClient:
 
     ``str()`` of it is the connection string without secrets.
 
+    :cvar keys: how keys are named
+
     :param target: where that is
     :param wait_replicas: how many must confirm what is written; None for one
         where there is one
     :param timeout: seconds, where the URL gives none
+    :param descriptors: of the sockets of all clients that are interrupted
+        with this one
     :raises ConfigurationError: options of the URL do not go together
     """
+
+    keys = Keys()
 
     def __init__(
         self,
         target: Target,
         wait_replicas: int | None,
         timeout: float = PATIENCE,
+        descriptors: set[int] | None = None,
     ) -> None:
         self._target = target
         self._wait_replicas = wait_replicas
         self._replicas = 0
         self._replicas_until = 0.0
-        self._descriptors: set[int] = set()
+        self._descriptors = set() if descriptors is None else descriptors
         options = {
             "db": 0,
             **target.options,
@@ -111,31 +120,61 @@ class RedisClient:
         replies: list[Any] = []
         longest = deadline.LONGEST_CALL if bounded else math.inf
         for trip, size in trips(commands):
-            pool = self._pool
-            if replicas or size > _TRIP_BYTES:
-                pool = self._patient_pool
-            if replicas:
-                # In the connection that wrote, for it is about that; and to
-                # answer before the client gives up.
-                wait = round(pool.timeout * 500)
-                trip.append(("WAIT", str(replicas), str(wait)))
             with self._errors(longest):
-                answers = pool.run(trip)
-                for at, answer in enumerate(answers):
-                    if isinstance(answer, Exception):
-                        if not (
-                            errors.is_foreign(answer) and trip[at][0] in _READ
-                        ):
-                            raise answer
-                        answers[at] = []
-                if replicas and answers.pop() < replicas:
-                    self._replicas_until = 0.0
-                    raise exceptions.StorageUnavailable(
-                        f"{self}: fewer than {replicas} replica(s) confirmed"
-                        " the write: see wait_replicas"
-                    )
-            replies += answers
+                replies += self._trip(trip, size, replicas)
         return replies
+
+    def run_in_turn(
+        self, stages: Iterable[Iterable[Command]], *, confirmed: bool = False
+    ) -> list[Any]:
+        """Run all of the commands, those of each stage after those before it.
+
+        As :meth:`run`, where only commands that are about the same keys are
+        in their order, if there are several servers.
+        """
+        return self.run(
+            itertools.chain.from_iterable(stages), confirmed=confirmed
+        )
+
+    def _trip(
+        self, trip: Sequence[Command], size: int, replicas: int
+    ) -> list[Any]:
+        """The replies to commands that are sent at once.
+
+        :param size: bytes
+        :param replicas: how many must confirm what is written
+        """
+        pool = self.pool(size, replicas)
+        replies = pool.run([*trip, *waiting(pool, replicas)])
+        counts = replies[len(trip) :]
+        answers = checked(trip, replies[: len(trip)])
+        self.check_confirmed(counts, replicas)
+        return answers
+
+    def pool(self, size: int, replicas: int) -> Pool:
+        """Connections that are patient enough.
+
+        :param size: of what is sent, in bytes
+        :param replicas: how many must confirm what is written
+        """
+        if replicas or size > _TRIP_BYTES:
+            return self._patient_pool
+        return self._pool
+
+    def check_confirmed(self, counts: Iterable[Any], replicas: int) -> None:
+        """Look at the replies to :func:`waiting`.
+
+        :raises StorageUnavailable: too few replicas have what was written
+        """
+        for count in counts:
+            if isinstance(count, Exception):
+                raise count
+            if count < replicas:
+                self._replicas_until = 0.0
+                raise exceptions.StorageUnavailable(
+                    f"{self}: fewer than {replicas} replica(s) confirmed the"
+                    " write: see wait_replicas"
+                )
 
     @contextlib.contextmanager
     def watching(
@@ -177,7 +216,8 @@ class RedisClient:
             for answer in answers:
                 if (
                     isinstance(answer, Exception)
-                    and not isinstance(answer, NoPermissionError)
+                    # Another server's key; a server looks at rights first.
+                    and not isinstance(answer, NoPermissionError | MovedError)
                     and not str(answer).startswith("wrong number of arguments")
                 ):
                     raise answer
@@ -226,15 +266,21 @@ class RedisClient:
         )
         return sum(replica.get("state") == "online" for replica in replicas)
 
+    def servers(self) -> Sequence[RedisClient]:
+        """Those that each key is at one of."""
+        return [self]
+
     def close(self) -> None:
         """Let go of connections; the next call makes new ones."""
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Close the connections that are not in use."""
         for pool in (self._pool, self._patient_pool):
             pool.forget()
 
-    def _interrupt(self) -> None:
+    def interrupt(self) -> None:
+        """Shut down all connections, whoever waits for them."""
         interrupt(self._descriptors)
 
     @contextlib.contextmanager
@@ -243,21 +289,39 @@ class RedisClient:
 
         :param longest: seconds that what is inside may take
         """
-        call = deadline.within(longest, self._interrupt)
+        call = deadline.within(longest, self.interrupt)
         try:
             with call:
                 yield
         except (redis.RedisError, exceptions.StorageError) as error:
-            self._forget()
+            self.forget()
             if call.passed:
                 raise exceptions.StorageUnavailable(
                     f"{self}: not done within {longest:g} s"
                 ) from error
             if isinstance(error, exceptions.StorageError):
                 raise
-            raise errors.translated(
-                error, str(self), self._target.options
-            ) from error
+            raise errors.translated(error, str(self), self._target) from error
+
+
+def waiting(pool: Pool, replicas: int) -> list[Command]:
+    """What replicas confirm all before with, in the same connection."""
+    # To answer before the client gives up.
+    wait = round(pool.timeout * 500)
+    return [("WAIT", str(replicas), str(wait))] if replicas else []
+
+
+def checked(trip: Sequence[Command], answers: list[Any]) -> list[Any]:
+    """The replies to commands, empty ones for keys of another type.
+
+    :raises RedisError: one of them is another error
+    """
+    for at, answer in enumerate(answers):
+        if isinstance(answer, Exception):
+            if not (errors.is_foreign(answer) and trip[at][0] in _READ):
+                raise answer
+            answers[at] = []
+    return answers
 
 
 def _raise_first(replies: Iterable[Any]) -> None:

@@ -220,7 +220,17 @@ def _is_closed(connection: Any) -> bool:
 
 def exchange(connection: Any, commands: Sequence[Command]) -> list[Any]:
     """Run commands in one round trip; among the replies are errors."""
+    send(connection, commands)
+    return receive(connection, commands)
+
+
+def send(connection: Any, commands: Sequence[Command]) -> None:
+    """Have commands run, whose replies are to be received."""
     connection.send_packed_command([protocol.encoded(commands)])
+
+
+def receive(connection: Any, commands: Sequence[Command]) -> list[Any]:
+    """The replies to commands that were sent; among them are errors."""
     replies = protocol.read(
         connection.receive, connection.make_error, len(commands)
     )

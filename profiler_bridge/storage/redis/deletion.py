@@ -10,9 +10,11 @@ from profiler_bridge import exceptions
 from profiler_bridge.storage.plugin import Entry
 from profiler_bridge.storage.redis import layout
 from profiler_bridge.storage.redis.client import RedisClient
+from profiler_bridge.storage.redis.keys import Keys
 from profiler_bridge.storage.redis.protocol import Command
 from profiler_bridge.storage.redis.reading import chunks
 from profiler_bridge.storage.redis.writing import removal_commands
+from profiler_bridge.summary import ALL_TRACES
 
 # So many notifications are deleted in one transaction, and as many more as one
 # piece has; the server does nothing else meanwhile.
@@ -37,24 +39,37 @@ def delete(
     until the last of them goes. So the names are watched: of what a writer
     adds, those of its piece come first.
     """
-    if not pieces:
-        client.run(removal_commands(entries))
-        return
     fields: _Fields = {
         base_id: [layout.to_hex(digest) for digest in digests]
         for base_id, digests in pieces.items()
     }
     if not fields:
-        client.run([*removal_commands(entries)])
-        return
+        client.run(removal_commands(client.keys, entries))
+    elif client.keys.are_together:
+        _delete(client, fields, entries)
+    else:
+        # A transaction is about one trace. By its entry among all traces
+        # another purge finds it, if this one is interrupted.
+        last = [entry for entry in entries if entry.term == ALL_TRACES]
+        others = [entry for entry in entries if entry.term != ALL_TRACES]
+        client.run(removal_commands(client.keys, others))
+        for base_id, own in fields.items():
+            _delete(client, {base_id: own}, ())
+        client.run(removal_commands(client.keys, last))
+
+
+def _delete(
+    client: RedisClient, fields: _Fields, entries: Collection[Entry]
+) -> None:
+    """Delete pieces and, with the last of them, entries."""
     for _ in range(_TRIES):
         # More than once where there is much to delete.
         while True:
-            keys = [layout.names_key(base_id) for base_id in fields]
+            keys = [client.keys.names(base_id) for base_id in fields]
             with client.watching(keys) as run:
                 commands, rest = _step(client, fields)
                 if not rest:
-                    commands += removal_commands(entries)
+                    commands += removal_commands(client.keys, entries)
                 if not run(commands):
                     break
             if not rest:
@@ -90,7 +105,7 @@ def _step(
     :returns: what deletes these, and the fields of those that are left
     """
     hashes = client.run(
-        ("HGETALL", layout.names_key(base_id)) for base_id in fields
+        ("HGETALL", client.keys.names(base_id)) for base_id in fields
     )
     commands: list[Command] = []
     left: dict[str, Sequence[str]] = {}
@@ -108,20 +123,20 @@ def _step(
         count += len(names)
         if len(taken) < len(own):
             left[base_id] = own[len(taken) :]
-        commands += _commands(base_id, taken, names)
+        commands += _commands(client.keys, base_id, taken, names)
     return commands, left
 
 
 def _commands(
-    base_id: str, fields: Sequence[str], names: Collection[str]
+    keys: Keys, base_id: str, fields: Sequence[str], names: Collection[str]
 ) -> Sequence[Command]:
-    strings = (layout.string_key(base_id, name) for name in names)
+    strings = keys.strings(base_id, names)
     return [
         *(("UNLINK", *some) for some in chunks(strings, _WORDS)),
         *(
             ("HDEL", key, *some)
-            for key in (layout.names_key(base_id), layout.summary_key(base_id))
+            for key in (keys.names(base_id), keys.summary(base_id))
             for some in chunks(fields, _WORDS)
         ),
-        ("UNLINK", layout.marks_key(base_id)),
+        ("UNLINK", keys.marks(base_id)),
     ]

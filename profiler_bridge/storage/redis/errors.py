@@ -19,10 +19,11 @@ from redis.exceptions import (
     MasterDownError,
     MovedError,
     NoPermissionError,
+    TryAgainError,
 )
 
 from profiler_bridge import exceptions
-from profiler_bridge.storage.redis.url import FILES
+from profiler_bridge.storage.redis.url import FILES, Target
 
 #: What a user of the server needs, to go on with after what it lacks.
 RIGHTS = (
@@ -30,7 +31,7 @@ RIGHTS = (
     " in @read, @write and @connection, and INFO; to delete, those in"
     " @transaction"
 )
-_CLUSTER = "this is a Redis Cluster, which is not supported"
+_CLUSTER = "this is a Redis Cluster: write rediscluster:// for redis://"
 _ADVICE: Sequence[tuple[type[Exception], str]] = (
     (
         redis.AuthenticationError,
@@ -50,21 +51,40 @@ _PASSING = (
     redis.OutOfMemoryError,
     MasterDownError,
 )
+_is_no_cluster = re.compile(
+    "(ERR )?(This instance has cluster support disabled"
+    "|unknown command .?CLUSTER)"
+).match
 _is_passing = re.compile(
     "BUSY|FAILOVER|MASTERDOWN|MISCONF|NOREPLICAS|UNBLOCKED|UNKILLABLE"
 ).match
 
 
 def translated(
-    error: redis.RedisError, name: str, options: Mapping[str, Any]
+    error: redis.RedisError, name: str, target: Target
 ) -> exceptions.StorageError:
     """A client's error as one of ours.
 
     :param name: the connection string without secrets
-    :param options: of the URL
+    :param target: what the URL says
     """
     what = f"{name}: {line(error)}"
-    if to_do := advice(error, options):
+    if target.is_cluster:
+        if isinstance(error, AskError | ClusterDownError | TryAgainError):
+            # A MovedError is an AskError. Slots are on their way.
+            return exceptions.StorageUnavailable(
+                f"{name}: {type(error).__name__} {line(error)}"
+            )
+        if isinstance(error, NoPermissionError):
+            return exceptions.StorageMisconfigured(
+                f"{what}: {RIGHTS}, on each node, and CLUSTER SLOTS"
+            )
+        if _is_no_cluster(line(error)):
+            return exceptions.StorageMisconfigured(
+                f"{what}: this is no Redis Cluster: write redis:// for a"
+                " server alone, redissentinel:// for sentinels"
+            )
+    if to_do := advice(error, target.options):
         return exceptions.StorageMisconfigured(f"{what}: {to_do}")
     if isinstance(error, _PASSING) or _is_passing(line(error)):
         return exceptions.StorageUnavailable(what)

@@ -45,9 +45,11 @@ def _evicts(client: RedisClient) -> bool:
     """Whether the server may have evicted keys, as far as it tells."""
     # Who only reads may have no right to ask.
     with contextlib.suppress(exceptions.StorageMisconfigured):
-        memory, stats = client.run([("INFO", "memory"), ("INFO", "stats")])
-        policy = memory.get("maxmemory_policy", "noeviction")
-        return policy != "noeviction" or bool(stats.get("evicted_keys"))
+        for server in client.servers():
+            memory, stats = server.run([("INFO", "memory"), ("INFO", "stats")])
+            policy = memory.get("maxmemory_policy", "noeviction")
+            if policy != "noeviction" or stats.get("evicted_keys"):
+                return True
     return False
 
 
@@ -61,9 +63,7 @@ def _who_lost_some(
     :param names: by base_id, then by piece, packed
     """
     keys = {
-        base_id: [
-            layout.string_key(base_id, name) for name in _some_names(packed)
-        ]
+        base_id: client.keys.strings(base_id, _some_names(packed))
         for base_id, packed in names.items()
         if packed
     }
@@ -93,10 +93,7 @@ def _count_strings(
     client: RedisClient, base_id: str, packed: Collection[bytes]
 ) -> int:
     """How many notifications are named, and not there."""
-    keys = [
-        layout.string_key(base_id, name)
-        for name in layout.unpack_names(packed)
-    ]
+    keys = client.keys.strings(base_id, layout.unpack_names(packed))
     there: list[int] = client.run(
         ("EXISTS", *some) for some in reading.chunks(keys, TRIP_COMMANDS)
     )

@@ -2,6 +2,9 @@
 
 """The keys in Redis, and how what is in them is written. Pure.
 
+Those of a server alone; in a cluster ``<base_id>`` is in braces, and each term
+has several keys, see :mod:`.keys`.
+
 A *piece* is what one write brought of one trace; digests and terms are 16 hex
 digits::
 
@@ -72,39 +75,16 @@ _WEEK_DIGITS = 8
 _FIRST_WEEK = -(2**31)
 
 
-def string_key(base_id: str, name: str) -> str:
-    """The key of a notification."""
-    return f"osprofiler:{base_id}_{name}"
-
-
-def names_key(base_id: str) -> str:
-    """The key of the names of a trace's notifications."""
-    return f"profiler_bridge:keys:{base_id}"
-
-
-def summary_key(base_id: str) -> str:
-    """The key of a trace's partial summaries."""
-    return f"profiler_bridge:summary:{base_id}"
-
-
-def marks_key(base_id: str) -> str:
-    """The key of a trace's marks."""
-    return f"profiler_bridge:marks:{base_id}"
-
-
 def leases_key(task: str) -> str:
     """The key of a task's leases."""
     return f"profiler_bridge:leases:{task}"
 
 
-def index_key(term: int) -> str:
-    """The key of a term's entries."""
-    return f"profiler_bridge:index:{to_hex(term)}"
-
-
 #: Keys of nobody, one of each kind.
 NO_STRING = "osprofiler:"
-NO_NAMES, NO_SUMMARY, NO_MARKS = names_key(""), summary_key(""), marks_key("")
+NO_NAMES = "profiler_bridge:keys:"
+NO_SUMMARY = "profiler_bridge:summary:"
+NO_MARKS = "profiler_bridge:marks:"
 NO_INDEX = "profiler_bridge:index:"
 NO_LEASES = leases_key("")
 

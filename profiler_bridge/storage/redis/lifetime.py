@@ -51,6 +51,7 @@ class Lifetime:
 
     def __init__(self, client: RedisClient, retention: int) -> None:
         self._client = client
+        self._keys = client.keys
         #: Seconds.
         self.of_traces = retention
         self.of_strings = retention + max(1, retention // 4)
@@ -84,7 +85,7 @@ class Lifetime:
             if seconds >= 0:
                 keys = reading.string_keys(self._client, base_id)
                 short |= dict.fromkeys(keys, self.of_strings)
-            short[layout.names_key(base_id)] = self.of_strings
+            short[self._keys.names(base_id)] = self.of_strings
         for key, seconds in shared.items():
             if seconds <= self.of_traces or seconds < longest:
                 short[key] = max(longest, self.of_strings)
@@ -121,7 +122,7 @@ class Lifetime:
         """Have the rest of a trace live on for as long as its names."""
         for key in strings:
             yield expire(key, seconds)
-        for key in (layout.summary_key(base_id), layout.marks_key(base_id)):
+        for key in (self._keys.summary(base_id), self._keys.marks(base_id)):
             yield expire(key, seconds - self.of_strings + self.of_traces)
 
     def keep(self, lives: Mapping[str, int]) -> None:
@@ -149,7 +150,7 @@ class Lifetime:
                 longer = lives[base_id] + self.of_strings - self.of_traces
                 until[base_id] = max(left, longer)
         self._lengthen(
-            {layout.names_key(one): seconds for one, seconds in until.items()}
+            {self._keys.names(one): seconds for one, seconds in until.items()}
         )
         commands: list[Command] = []
         for base_id, keys in self._string_keys(until).items():
@@ -161,7 +162,10 @@ class Lifetime:
             seconds = until[base_id]
             self._keep_names(pieces.values(), seconds)
             terms = entry_terms(place_of(pieces.values())) | {LONGEST}
-            shared_by[base_id] = {layout.NAMES, *map(layout.index_key, terms)}
+            shared_by[base_id] = {
+                layout.NAMES,
+                *(self._keys.index(term, base_id) for term in terms),
+            }
             for key in shared_by[base_id]:
                 shared[key] = max(seconds, shared.get(key, 0))
         self._lengthen(
@@ -205,15 +209,14 @@ class Lifetime:
     def _string_keys(self, base_ids: Iterable[str]) -> dict[str, list[str]]:
         traces = reading.names(self._client, base_ids, bounded=False)
         return {
-            base_id: [
-                layout.string_key(base_id, name)
-                for name in layout.unpack_names(packed.values())
-            ]
+            base_id: self._keys.strings(
+                base_id, layout.unpack_names(packed.values())
+            )
             for base_id, (_, packed) in traces.items()
         }
 
     def _lives_of_names(self, base_ids: Iterable[str]) -> dict[str, int]:
-        by_key = {layout.names_key(base_id): base_id for base_id in base_ids}
+        by_key = {self._keys.names(base_id): base_id for base_id in base_ids}
         return {by_key[key]: left for key, left in self._lives(by_key).items()}
 
     def _lives(self, keys: Collection[str]) -> dict[str, int]:
@@ -229,16 +232,16 @@ class Lifetime:
         and without marks nothing is known of what came before.
         """
         self._client.run(
-            [("UNLINK", layout.marks_key(base_id)) for base_id in base_ids]
+            [("UNLINK", self._keys.marks(base_id)) for base_id in base_ids]
         )
-        lives = self._lives([*map(layout.summary_key, base_ids)])
+        lives = self._lives([*map(self._keys.summary, base_ids)])
         # Only now, so that what others have marked before is marked again.
         traces = reading.partials(self._client, base_ids)
         commands: list[Command] = []
         for base_id, pieces in traces.items():
             marks = missing_marks(base_id, None, place_of(pieces.values()))
-            key = layout.marks_key(base_id)
-            life = lives[layout.summary_key(base_id)]
+            key = self._keys.marks(base_id)
+            life = lives[self._keys.summary(base_id)]
             commands += (
                 ("ZADD", key, "0", layout.to_marks_member(mark))
                 for mark in marks

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -48,7 +50,9 @@ OPTS: Sequence[cfg.Opt] = [
         " replica has. By default it is one where there is one, and none"
         " where there is none: a plain Redis server is asked which replicas"
         " are connected; sentinels are asked which they ever saw, down or"
-        " not, so that a master cut off from its replicas stores nothing."
+        " not, so that a master cut off from its replicas stores nothing; a"
+        " cluster's nodes are asked which each master has, without those that"
+        " most masters take for failed."
         " Set this to 0 to go on without replicas that will not come back,"
         " or make the sentinels forget them with SENTINEL RESET.",
     ),
@@ -82,7 +86,7 @@ OPTS: Sequence[cfg.Opt] = [
 
 
 class RedisPlugin(StoragePlugin):
-    """A Redis server, or the one that sentinels name as the master.
+    """A Redis server, the one that sentinels name as the master, or a cluster.
 
     :param connection_string: as in :mod:`profiler_bridge.storage.redis.url`
     :param retention: seconds; 0 is for ever
@@ -132,7 +136,9 @@ class RedisPlugin(StoragePlugin):
         entries: Collection[Entry],
         names: Collection[Name] = (),
     ) -> Inserted:
-        write = Write(pieces, marks, entries, names, self._lifetime)
+        write = Write(
+            self._client.keys, pieces, marks, entries, names, self._lifetime
+        )
         replies = self._run(write)
         known, torn = write.known(replies), write.torn(replies)
         if write.is_short_lived(replies):
@@ -142,14 +148,14 @@ class RedisPlugin(StoragePlugin):
         places = write.places(replies)
         if self._lifetime:
             self._lifetime.mark_again(torn)
-            self._sweep.note(entry.term for entry in entries)
+            self._sweep.note(entries)
             self._sweep.run_if_due()
         if unread := {*write.base_ids}.difference(places).union(torn):
             places |= reading.places(self._client, unread)
         return Inserted(known, places)
 
     def _run(self, write: Write) -> list[Any]:
-        replies = self._client.run(write.commands, confirmed=True)
+        replies = self._client.run_in_turn(write.stages(), confirmed=True)
         if self._lifetime:
             self._lifetime.lengthen(
                 write.lives(replies),
@@ -218,10 +224,12 @@ class RedisPlugin(StoragePlugin):
         if since is not None:
             start = f"[{layout.to_member(Position(since, ''))}"
         stretch = (end, start, "LIMIT", "0", str(count))
-        (members,) = self._client.run(
-            [("ZREVRANGEBYLEX", layout.index_key(term), *stretch)]
+        parts = self._client.run(
+            ("ZREVRANGEBYLEX", key, *stretch)
+            for key in self._client.keys.index_parts(term)
         )
-        return [*map(layout.to_position, members)]
+        members = heapq.merge(*parts, reverse=True)
+        return [*map(layout.to_position, itertools.islice(members, count))]
 
     def names(self, week: int) -> set[str]:
         return reading.index_names(self._client, week)
@@ -230,9 +238,8 @@ class RedisPlugin(StoragePlugin):
         deletion.delete_names(self._client, before)
 
     def base_ids(self) -> Iterator[Sequence[str]]:
-        beginning = len(layout.NO_SUMMARY)
         for keys in self._client.scan(f"{layout.NO_SUMMARY}*"):
-            yield [key[beginning:].decode("ascii", "replace") for key in keys]
+            yield [*map(self._client.keys.base_id, keys)]
 
     def count_gone(
         self, base_ids: Sequence[str], *, exactly: bool
@@ -266,9 +273,13 @@ class RedisPlugin(StoragePlugin):
         versions.note_reindexed(self._client)
 
     def with_osprofiler(self) -> StoragePlugin:
+        if not self._client.keys.are_together:
+            return super().with_osprofiler()  # it knows no cluster
         return OsprofilerView(self, self._client)
 
     def left_by_osprofiler(self) -> Iterator[tuple[str, list[object]]]:
+        if not self._client.keys.are_together:
+            return super().left_by_osprofiler()
         return osprofiler_keys.traces(self._client)
 
     def close(self) -> None:

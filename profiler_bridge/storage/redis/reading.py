@@ -40,8 +40,8 @@ def names(
             command
             for base_id in base_ids
             for command in (
-                ("HKEYS", layout.summary_key(base_id)),
-                ("HGETALL", layout.names_key(base_id)),
+                ("HKEYS", client.keys.summary(base_id)),
+                ("HGETALL", client.keys.names(base_id)),
             )
         ),
         bounded=bounded,
@@ -65,10 +65,9 @@ def _string_keys(
     client: RedisClient, base_ids: Iterable[str]
 ) -> dict[str, list[str]]:
     return {
-        base_id: [
-            layout.string_key(base_id, name)
-            for name in sorted(layout.unpack_names(packed.values()))
-        ]
+        base_id: client.keys.strings(
+            base_id, sorted(layout.unpack_names(packed.values()))
+        )
         for base_id, (_, packed) in names(
             client, base_ids, bounded=False
         ).items()
@@ -106,7 +105,7 @@ def partials(
     traces = {}
     for some in chunks(base_ids, _TRACES_AT_ONCE):
         hashes = client.run(
-            ("HGETALL", layout.summary_key(base_id)) for base_id in some
+            ("HGETALL", client.keys.summary(base_id)) for base_id in some
         )
         for base_id, fields in zip(some, hashes, strict=True):
             if pieces := dict(_partials(fields or {})):
@@ -135,9 +134,9 @@ def places(client: RedisClient, base_ids: Iterable[str]) -> dict[str, Place]:
         command
         for base_id in base_ids
         for command in (
-            ("ZRANGEBYLEX", layout.marks_key(base_id), *layout.TERMS),
-            ("ZRANGEBYLEX", layout.marks_key(base_id), *layout.LEAST_START),
-            ("ZRANGE", layout.marks_key(base_id), *layout.GREATEST_FINISH),
+            ("ZRANGEBYLEX", client.keys.marks(base_id), *layout.TERMS),
+            ("ZRANGEBYLEX", client.keys.marks(base_id), *layout.LEAST_START),
+            ("ZRANGE", client.keys.marks(base_id), *layout.GREATEST_FINISH),
         )
     )
     marked = {}
@@ -154,7 +153,7 @@ def marks(
     """The values of the traces' marks of one kind, by base_id."""
     base_ids = [*base_ids]
     replies = client.run(
-        ("ZRANGEBYLEX", layout.marks_key(base_id), *layout.marks_of(kind))
+        ("ZRANGEBYLEX", client.keys.marks(base_id), *layout.marks_of(kind))
         for base_id in base_ids
     )
     return {

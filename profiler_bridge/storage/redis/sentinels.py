@@ -15,6 +15,7 @@ from redis.exceptions import NoPermissionError
 from profiler_bridge import exceptions
 from profiler_bridge.storage import deadline
 from profiler_bridge.storage.redis.client import RedisClient
+from profiler_bridge.storage.redis.cluster import ClusterClient
 from profiler_bridge.storage.redis.connections import (
     CLIENT,
     PATIENCE,
@@ -95,7 +96,7 @@ class SentinelClient(RedisClient):
 
     def _count_replicas(self) -> int:
         # How many the sentinels ever saw, down or not.
-        with deadline.within(deadline.LONGEST_CALL, self._interrupt):
+        with deadline.within(deadline.LONGEST_CALL, self.interrupt):
             states = self._states()
         return max(int(state["num-slaves"]) for state in states)
 
@@ -115,10 +116,10 @@ class SentinelClient(RedisClient):
         with (
             # What works goes on.
             contextlib.suppress(exceptions.StorageError),
-            deadline.within(deadline.LONGEST_CALL, self._interrupt),
+            deadline.within(deadline.LONGEST_CALL, self.interrupt),
         ):
             if self._find() != connected:
-                self._forget()
+                self.forget()
 
     def _find(self) -> tuple[str, int]:
         """Ask for the master; called each time a connection is made.
@@ -215,6 +216,8 @@ def connect(
     :raises ConfigurationError: the connection string cannot be used
     """
     target = Target.of(url, sentinel_service_name)
+    if target.is_cluster:
+        return ClusterClient(target, wait_replicas)
     if target.service is None:
         return RedisClient(target, wait_replicas)
     return SentinelClient(

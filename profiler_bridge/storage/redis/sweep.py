@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from profiler_bridge.storage.names import week_of
+from profiler_bridge.storage.plugin import Entry
 from profiler_bridge.storage.redis import layout
 from profiler_bridge.storage.redis.client import RedisClient
 from profiler_bridge.storage.redis.deletion import delete_names
@@ -38,14 +39,15 @@ class Sweep:
         # it has been searched.
         self._cursors: dict[str, int] = {}
 
-    def note(self, terms: Iterable[int]) -> None:
-        """Be told of terms that were written to."""
-        for term in terms:
+    def note(self, entries: Iterable[Entry]) -> None:
+        """Be told of entries that were written."""
+        keys = self._client.keys
+        for entry in entries:
             # Anybody who may publish makes up services. What has no room here
             # will have, when it is written to later.
-            if len(self._cursors) >= _TERMS:
+            if len(self._cursors) >= _TERMS * keys.parts:
                 return
-            self._cursors.setdefault(layout.index_key(term), 0)
+            self._cursors.setdefault(keys.index(entry.term, entry.base_id), 0)
 
     def run_if_due(self) -> None:
         """Search for about a second, now and then."""
@@ -83,8 +85,9 @@ class Sweep:
 
     def _expired(self, members: Sequence[bytes]) -> list[bytes]:
         """Those members of the index whose traces are gone."""
+        keys = self._client.keys
         exist = self._run(
-            ("EXISTS", layout.summary_key(layout.to_position(member).base_id))
+            ("EXISTS", keys.summary(layout.to_position(member).base_id))
             for member in members
         )
         return [

@@ -80,7 +80,7 @@ _WITHOUT_EFFECT = frozenset(
 _SECRETS = frozenset({"password", "sentinel_password", "ssl_password"})
 
 _split = re.compile(
-    "(?P<scheme>redis|rediss|redissentinel)://"
+    "(?P<scheme>redis|rediss|redissentinel|rediscluster)://"
     "(?:(?P<login>[^/?#]*)@)?(?P<hosts>[^@/?#]*)(?:/(?P<db>[0-9]*))?"
     r"(?:\?(?P<query>[^@#]*))?"
     "|unix://(?:(?P<unix_login>[^/?#]*)@)?(?P<path>/[^?#]+)"
@@ -93,9 +93,11 @@ class Target:
     """What a connection string says.
 
     :param name: the connection string without secrets
-    :param addresses: hosts and ports: of one server, or of the sentinels
+    :param addresses: hosts and ports: of one server, or of the sentinels, or
+        of some of a cluster's nodes
     :param path: of a Unix socket
     :param service: the master's name among the sentinels; None without
+    :param is_cluster: whether it is a Redis Cluster
     :param options: typed, those of the query and what else goes by their names
     """
 
@@ -103,6 +105,7 @@ class Target:
     addresses: Sequence[tuple[str, int]]
     path: str | None
     service: str | None
+    is_cluster: bool
     options: Mapping[str, Any]
 
     @classmethod
@@ -130,7 +133,9 @@ class Target:
                 "the connection string is not like"
                 " redis://[[user]:password@]host[:port][/db],"
                 " redissentinel://[[user]:password@]host[:port]"
-                "[,host[:port]]...[/db] or"
+                "[,host[:port]]...[/db],"
+                " rediscluster://[[user]:password@]host[:port][,host[:port]]..."
+                " or"
                 " unix://[[user]:password@]/path[?db=N]"
             ) from None
 
@@ -157,13 +162,20 @@ class Target:
         hosts += options.pop("sentinel_fallback", [])
         port = 6379 if named is None else 26379
         addresses = [_address(host, port) for host in hosts]
-        if len(addresses) > 1 if named is None else not all(hosts):
+        is_cluster = scheme == "rediscluster"
+        if is_cluster and (named is not None or options.get("db")):
+            raise ValueError
+        if named is None and not is_cluster:
+            if len(addresses) > 1:
+                raise ValueError
+        elif not all(hosts):
             raise ValueError
         return cls(
             _without_secrets(parts),
             addresses,
             urllib.parse.unquote(parts["path"]) if parts["path"] else None,
             named,
+            is_cluster,
             options,
         )
 

@@ -58,13 +58,13 @@ def check(client: RedisClient) -> list[str]:
 
 def _stored(client: RedisClient) -> set[str]:
     # In this order: who writes what is indexed has noted its version before.
-    is_indexed, noted = client.run(
+    *indexed, noted = client.run_in_turn(
         [
-            ("EXISTS", layout.index_key(ALL_TRACES)),
-            ("ZRANGE", layout.VERSIONS, "0", "-1"),
+            [("EXISTS", key) for key in client.keys.index_parts(ALL_TRACES)],
+            [("ZRANGE", layout.VERSIONS, "0", "-1")],
         ]
     )
-    if noted or not is_indexed:
+    if noted or not any(indexed):
         return {version.decode("ascii", "replace") for version in noted}
     return {_FIRST}
 

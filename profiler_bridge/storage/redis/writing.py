@@ -2,11 +2,12 @@
 
 """The commands that store something, and what their replies say. Pure.
 
-They are no transaction, for which a user would need one more right; so their
-order matters. First come the names of strings: a deletion that does not see
-them yet has deleted already what it will, and one that sees them leaves these
-strings alone. Then come strings, then the summary: where it is, all of its
-piece is. Then come marks, then entries, and at last what is read.
+They are no transaction, for which a user would need one more right, and which
+no cluster has for all; so their order matters. First come the names of
+strings: a deletion that does not see them yet has deleted already what it
+will, and one that sees them leaves these strings alone. Then come strings,
+then the summary: where it is, all of its piece is. Then come marks, then
+entries, and at last what is read.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from profiler_bridge.storage.plugin import (
 )
 from profiler_bridge.storage.redis import layout
 from profiler_bridge.storage.redis.client import TRIP_COMMANDS
+from profiler_bridge.storage.redis.keys import Keys
 from profiler_bridge.storage.redis.lifetime import Lifetime, expire
 from profiler_bridge.storage.redis.protocol import Command
 from profiler_bridge.storage.redis.reading import chunks
@@ -37,17 +39,20 @@ _MSET_VALUES = 4
 class Write:
     """What one call adds, and then reads.
 
-    :param lifetime: of what is written; None is for ever
+    :param keys: of what is written
+    :param lifetime: of it; None is for ever
     """
 
     def __init__(
         self,
+        keys: Keys,
         pieces: Sequence[Piece],
         marks: Collection[Mark],
         entries: Collection[Entry],
         names: Collection[Name],
         lifetime: Lifetime | None,
     ) -> None:
+        self._keys = keys
         self._pieces = pieces
         self._lifetime = lifetime
         by_trace: dict[str, list[Piece]] = {}
@@ -60,12 +65,14 @@ class Write:
         #: The traces whose places are read.
         self.base_ids = [*{**by_trace, **members}]
         self.commands: list[Command] = []
+        # After how many of these something else begins.
+        self._ends: list[int] = []
         # At which of the commands it is found out, by digest, what was known;
         # for each piece, whether its names were; and by base_id, whether a
         # trace was there, and how long its names live on before they are
         # added to, and afterwards.
         self._summaries: dict[int, int] = {}
-        self._names: list[int] = []
+        self._names_added: list[int] = []
         self._marks_lives: dict[str, int] = {}
         self._existences: dict[str, int] = {}
         self._lives: dict[str, int] = {}
@@ -76,14 +83,15 @@ class Write:
         self._lives_before = range(len(by_trace) if lifetime else 0)
         if lifetime:
             self.commands += (
-                ("TTL", layout.names_key(base_id)) for base_id in by_trace
+                ("TTL", keys.names(base_id)) for base_id in by_trace
             )
         self._add_strings()
         for base_id in self.base_ids:
             self._add_trace(
                 base_id, by_trace.get(base_id, ()), members.get(base_id, ())
             )
-        for key, own in _by_key(entries):
+        self._ends.append(len(self.commands))
+        for key, own in _by_key(keys, entries):
             for some in chunks(own, TRIP_COMMANDS):
                 scored = itertools.chain(*(("0", member) for member in some))
                 self.commands.append(("ZADD", key, *scored))
@@ -93,20 +101,21 @@ class Write:
             self.commands.append(("ZADD", layout.NAMES, *scored))
         # Names come now and then, not with each trace that has them.
         self._read_life(layout.NAMES)
+        self._ends.append(len(self.commands))
         for base_id in by_trace if lifetime else ():
             # After all of it: who keeps the trace from now on sees it.
             self._lives[base_id] = len(self.commands)
-            self.commands.append(("TTL", layout.names_key(base_id)))
+            self.commands.append(("TTL", keys.names(base_id)))
         self.commands += (
             command
             for base_id in self.base_ids
             for command in (
                 (
-                    *("ZRANGEBYLEX", layout.marks_key(base_id)),
+                    *("ZRANGEBYLEX", keys.marks(base_id)),
                     *layout.TERMS_AND_START,
                 ),
                 (
-                    *("ZRANGE", layout.marks_key(base_id)),
+                    *("ZRANGE", keys.marks(base_id)),
                     *layout.GREATEST_FINISH,
                 ),
             )
@@ -118,44 +127,47 @@ class Write:
             self.commands.append(("TTL", key))
 
     def _add_strings(self) -> None:
-        strings: list[tuple[str, str]] = []
+        # Those that one command may be about.
+        together: dict[str, list[tuple[str, str]]] = {}
         for piece in self._pieces:
             names = layout.names(piece)
-            own = [layout.string_key(piece.base_id, name) for name in names]
+            own = self._keys.strings(piece.base_id, names)
             self.string_keys.setdefault(piece.base_id, []).extend(own)
-            strings += (
+            group = "" if self._keys.are_together else piece.base_id
+            together.setdefault(group, []).extend(
                 (key, notification.text)
                 for key, notification in zip(
                     own, piece.notifications, strict=True
                 )
             )
-            self._names.append(len(self.commands))
+            self._names_added.append(len(self.commands))
             self.commands.append(
                 (
                     "HSET",
-                    layout.names_key(piece.base_id),
+                    self._keys.names(piece.base_id),
                     layout.to_hex(piece.digest),
                     # Sorted, for both ends of a span share most of theirs.
                     layout.pack("\n".join(sorted(names))),
                 )
             )
-        if self._lifetime is None:
-            # Some with one command: a reply costs as much as a value.
-            for at in range(0, len(strings), _MSET_VALUES):
-                some = strings[at : at + _MSET_VALUES]
-                self.commands.append(("MSET", *itertools.chain(*some)))
-        else:
-            seconds = str(self._lifetime.of_strings)
-            self.commands += (
-                ("SET", key, text, "EX", seconds) for key, text in strings
-            )
+        for strings in together.values():
+            if self._lifetime is None:
+                # Some with one command: a reply costs as much as a value.
+                for at in range(0, len(strings), _MSET_VALUES):
+                    some = strings[at : at + _MSET_VALUES]
+                    self.commands.append(("MSET", *itertools.chain(*some)))
+            else:
+                seconds = str(self._lifetime.of_strings)
+                self.commands += (
+                    ("SET", key, text, "EX", seconds) for key, text in strings
+                )
 
     def _add_trace(
         self, base_id: str, pieces: Sequence[Piece], marks: Sequence[str]
     ) -> None:
         commands = self.commands
-        summary_key = layout.summary_key(base_id)
-        marks_key = layout.marks_key(base_id)
+        summary_key = self._keys.summary(base_id)
+        marks_key = self._keys.marks(base_id)
         if self._lifetime and pieces:
             # Those that are there live on from now: none expires before all
             # is added.
@@ -181,6 +193,14 @@ class Write:
             self._marks_lives[marks_key] = len(commands)
             commands.append(("TTL", marks_key))
 
+    def stages(self) -> list[list[Command]]:
+        """The commands: of traces, then of what belongs to many, then rest.
+
+        Those of one trace, and of one key, are in order within each.
+        """
+        ends = [0, *self._ends, len(self.commands)]
+        return [self.commands[at:end] for at, end in itertools.pairwise(ends)]
+
     def without_life(self, replies: Sequence[Any]) -> Iterator[Command]:
         """What gives one to marks that were made anew, without a piece."""
         for key, at in self._marks_lives.items():
@@ -201,7 +221,7 @@ class Write:
         """
         return any(
             not replies[at] and replies[self._summaries[piece.digest]]
-            for piece, at in zip(self._pieces, self._names, strict=True)
+            for piece, at in zip(self._pieces, self._names_added, strict=True)
         )
 
     def torn(self, replies: Sequence[Any]) -> list[str]:
@@ -238,19 +258,21 @@ class Write:
         return places
 
 
-def removal_commands(entries: Collection[Entry]) -> Iterator[Command]:
+def removal_commands(
+    keys: Keys, entries: Collection[Entry]
+) -> Iterator[Command]:
     """What takes entries out of the index."""
-    for key, members in _by_key(entries):
+    for key, members in _by_key(keys, entries):
         for some in chunks(members, TRIP_COMMANDS):
             yield "ZREM", key, *some
 
 
 def _by_key(
-    entries: Collection[Entry],
-) -> Iterator[tuple[str, Iterator[str]]]:
-    ordered = sorted(entries, key=lambda entry: entry.term)
-    for term, own in itertools.groupby(ordered, lambda entry: entry.term):
-        yield (
-            layout.index_key(term),
-            (layout.to_member(Position(*entry[1:])) for entry in own),
-        )
+    keys: Keys, entries: Collection[Entry]
+) -> Iterator[tuple[str, list[str]]]:
+    members: dict[str, list[str]] = {}
+    for entry in entries:
+        key = keys.index(entry.term, entry.base_id)
+        member = layout.to_member(Position(*entry[1:]))
+        members.setdefault(key, []).append(member)
+    yield from members.items()
