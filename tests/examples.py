@@ -351,7 +351,7 @@ def pictures_of_service() -> Iterator[tuple[str, bytes]]:
             for name, path, height in (
                 ("traces", "/traces", 560),
                 ("operations", "/operations", 480),
-                ("compare", f"/compare?{ids}", 480),
+                ("compare", f"/compare?{ids}", 760),
                 ("services", "/services", 560),
             ):
                 tab.resize(1280, height)
