@@ -33,10 +33,10 @@ def late_spans(trace: Trace) -> Set[str]:
 
     :returns: by trace_id
     """
-    requests = _requests(trace)
-    if not requests or any(request.stop is None for request in requests):
+    asked = requests(trace)
+    if not asked or any(request.stop is None for request in asked):
         return frozenset()
-    over = max(map(_end, requests))
+    over = max(map(_end, asked))
     if trace.spans[-1].started <= over + PAUSE:
         return frozenset()  # the last to start, of most traces
     parents = {
@@ -60,14 +60,15 @@ def late_spans(trace: Trace) -> Set[str]:
     return late
 
 
-def _requests(trace: Trace) -> list[Span]:
+def requests(trace: Trace) -> list[Span]:
     """The roots that are requests; where there is none, all of them.
 
     See :class:`~profiler_bridge.roots.Roots`.
+
+    :returns: earliest first; none of them an orphan
     """
     roots = [root for root in trace.roots if root.parent_id == trace.base_id]
-    requests = [root for root in roots if kind(root.first) == "wsgi"]
-    return requests or roots
+    return [root for root in roots if kind(root.first) == "wsgi"] or roots
 
 
 def _end(span: Span) -> int:

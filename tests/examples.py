@@ -241,7 +241,11 @@ COMMANDS = {
     "show-short": f"""show {SLOW.base_id} \\
     --min-duration 100ms --max-depth 4""",
     "show-failed": f"show {FAILED.base_id} --min-duration 100ms",
+    "show-critical": f"show {SLOW.base_id} --critical",
+    "findings": f"findings {FAILED.base_id}",
+    "findings-many": "findings --root 'POST /v2.1/servers'",
     "stats": f"stats {SLOW.base_id}",
+    "stats-critical": "stats --critical --since 2026-02-03 --service nova",
     "stats-statement": f"stats {SLOW.base_id} --by statement",
     "diff": f"""diff --fail-over 20% \\
     {FAST.base_id} {SLOW.base_id}""",

@@ -20,10 +20,10 @@ from tests.browser import Chromium, Page
 
 
 def application(storage: Storage) -> flask.Flask:
-    """The whole service."""
+    """The whole service, as it is on loopback."""
     conf = cfg.ConfigOpts()
     conf([])
-    return make_app(conf, storage)
+    return make_app(conf, storage, is_local=True)
 
 
 class _Quiet(WSGIRequestHandler):
@@ -81,3 +81,32 @@ class Tab(Page):
             "Emulation.setEmulatedMedia",
             features=[{"name": "prefers-color-scheme", "value": name}],
         )
+
+
+@contextlib.contextmanager
+def watched(
+    chromium: Chromium, storage: Storage, folder: Path
+) -> Iterator[Tab]:
+    """Serve a storage; give a tab in which nothing may go wrong.
+
+    Nor may it ask anybody but the service.
+    """
+    with served(application(storage)) as url:
+        tab = Tab(chromium, folder, url)
+        yield tab
+        assert tab.events("Runtime.exceptionThrown") == []
+        assert tab.events("Page.javascriptDialogOpening") == []
+        said = [
+            event["params"]["entry"]
+            for event in tab.events("Log.entryAdded")
+            # A browser asks for it by itself.
+            if not event["params"]["entry"]
+            .get("url", "")
+            .endswith("/favicon.ico")
+        ]
+        assert said == []
+        assert all(
+            event["params"]["request"]["url"].startswith(url)
+            for event in tab.events("Network.requestWillBeSent")
+        )
+        tab.close()

@@ -25,7 +25,10 @@ def storage() -> Storage:
 
 
 def make_app(
-    conf: cfg.ConfigOpts, storage: Storage | None = None
+    conf: cfg.ConfigOpts,
+    storage: Storage | None = None,
+    *,
+    is_local: bool = False,
 ) -> flask.Flask:
     """Make the application. Nothing is connected before its first request.
 
@@ -34,12 +37,16 @@ def make_app(
     :param conf: with the options of ``profiler_bridge.storage``
     :param storage: what is read, by any number of threads; the first that is
         configured when None
+    :param is_local: nobody but this machine reaches it, as far as is known;
+        otherwise its pages say where there is no authentication
     :raises ConfigurationError: an option cannot be used
     """
     conf.register_opts(options.OPTS, options.GROUP)
     app = flask.Flask(__name__, static_folder=None)
     app.config["STORAGE"] = storage or storages.get_storages(conf)[0]
     app.config["OPTIONS"] = conf[options.GROUP]
+    is_noauth = conf.api.auth_strategy == "noauth"
+    app.config["IS_OPEN"] = is_noauth and not is_local
     app.config["TRUSTED_HOSTS"] = conf.api.trusted_hosts or None
     # Names of services and operations may well have two slashes.
     app.url_map.merge_slashes = False

@@ -22,7 +22,7 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
 from profiler_bridge import exceptions
-from profiler_bridge.api import search
+from profiler_bridge.api import parameters, search
 from profiler_bridge.api.app import storage
 from profiler_bridge.api.search import Found, Search
 from profiler_bridge.query import TraceQuery
@@ -145,21 +145,21 @@ def _traces() -> flask.Response:
         if len(ids) > _options().max_limit:
             raise argparse.ArgumentTypeError("these are too many traces")
         return search.streamed(_by_ids(storage(), ids))
-    asked = search.tags(args.get("tags"))
+    asked = parameters.tags(args.get("tags"))
     for tag in args.getlist("tag"):
         key, colon, value = tag.partition(":")
         if not colon:
             raise argparse.ArgumentTypeError("a tag is given as key:value")
         asked[key] = value
-    end = search.number("end")
+    end = parameters.number("end")
     found = Found(
         storage(),
         Search(
             TraceQuery(
-                since=search.number("start"),
+                since=parameters.number("start"),
                 until=None if end is None else end + 1,
-                min_duration=search.duration(args.get("minDuration")),
-                max_duration=search.duration(args.get("maxDuration")),
+                min_duration=parameters.duration(args.get("minDuration")),
+                max_duration=parameters.duration(args.get("maxDuration")),
                 limit=_limit("limit"),
                 time_limit=_options().time_limit,
             ),
@@ -172,7 +172,7 @@ def _traces() -> flask.Response:
 
 
 def _limit(name: str) -> int:
-    return search.limit(name, _DEFAULT_LIMIT, _options().max_limit)
+    return parameters.limit(name, _DEFAULT_LIMIT, _options().max_limit)
 
 
 def _found(found: Found) -> Iterator[str]:
@@ -224,7 +224,7 @@ def _whole(trace: Trace) -> Iterator[str]:
 
 
 def _dependencies() -> flask.Response:
-    query = search.range_query("endTs", "lookback", _WEEK, _options())
+    query = parameters.range_query("endTs", "lookback", _WEEK, _options())
     graph, left_out = search.graph(storage(), query)
     response = flask.jsonify(
         _structured(
@@ -282,14 +282,14 @@ def _v3_summaries() -> flask.Response:
             TraceQuery(
                 since=_moment("start"),
                 until=None if end is None else end + 1,
-                min_duration=search.duration(_v3("minDuration")),
-                max_duration=search.duration(_v3("maxDuration")),
+                min_duration=parameters.duration(_v3("minDuration")),
+                max_duration=parameters.duration(_v3("maxDuration")),
                 limit=_limit(_v3_name("limit")),
                 time_limit=_options().time_limit,
             ),
             _v3("service") or None,
             _v3("operation") or None,
-            search.tags(_v3("tags")),
+            parameters.tags(_v3("tags")),
         ),
     )
     return search.streamed(_summaries(found))

@@ -11,19 +11,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 import prometheus_client
 from prometheus_client import multiprocess
 
+from profiler_bridge import exceptions
+
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
 
 class Requests:
-    """Counts of answers."""
+    """Counts of answers.
+
+    :raises ConfigurationError: the folder cannot be written to
+    """
 
     def __init__(self) -> None:
         registry = prometheus_client.CollectorRegistry()
-        shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        shared = _FOLDER in os.environ
         if shared:
+            folder = os.environ[_FOLDER]
+            if not Path(folder).is_dir() or not os.access(folder, os.W_OK):
+                raise exceptions.ConfigurationError(
+                    f"{_FOLDER}={folder} is no folder that can be written to:"
+                    " make it, and empty it before each start of the server"
+                )
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         own = None if shared else registry
         self._answers = prometheus_client.Counter(

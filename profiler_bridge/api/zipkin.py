@@ -16,7 +16,7 @@ from typing import Any
 import flask
 
 from profiler_bridge import exceptions
-from profiler_bridge.api import search
+from profiler_bridge.api import parameters, search
 from profiler_bridge.api.app import storage
 from profiler_bridge.api.search import Found, Search
 from profiler_bridge.query import TraceQuery
@@ -109,16 +109,16 @@ def _traces() -> flask.Response:
     args = flask.request.args
     if args.get("remoteServiceName"):
         return flask.jsonify([])
-    query = search.range_query("endTs", "lookback", _DAY, _options())
+    query = parameters.range_query("endTs", "lookback", _DAY, _options())
     found = Found(
         storage(),
         Search(
             TraceQuery(
                 since=query.since,
                 until=query.until,
-                min_duration=search.number("minDuration"),
-                max_duration=search.number("maxDuration"),
-                limit=search.limit(
+                min_duration=parameters.number("minDuration"),
+                max_duration=parameters.number("maxDuration"),
+                limit=parameters.limit(
                     "limit", _DEFAULT_LIMIT, _options().max_limit
                 ),
                 time_limit=_options().time_limit,
@@ -188,7 +188,7 @@ def _many(storage: Storage, ids: list[str]) -> Iterator[str]:
 
 
 def _dependencies() -> flask.Response:
-    query = search.range_query("endTs", "lookback", _DAY, _options())
+    query = parameters.range_query("endTs", "lookback", _DAY, _options())
     graph, left_out = search.graph(storage(), query)
     links: dict[tuple[str, str], dict[str, Any]] = {}
     for edge, calls in sorted(graph.items()):

@@ -44,28 +44,31 @@ def _is_loopback(host: str) -> bool:
     return all(ip_address(each[4][0]).is_loopback for each in found)
 
 
-def check(conf: cfg.ConfigOpts) -> None:
+def check(conf: cfg.ConfigOpts) -> bool:
     """Refuse to show all traces to who has not said who it is.
 
     :param conf: with the options of [api]
+    :returns: whether nobody but this machine reaches the service
     :raises ConfigurationError: anybody would be answered, at an address that
         is not loopback
     """
     options = conf.api
-    if options.auth_strategy != "noauth" or options.allow_remote_noauth:
-        return
     try:
-        alone = _is_loopback(options.host)
+        is_local = _is_loopback(options.host)
     except OSError as error:
         raise exceptions.ConfigurationError(
             f"host in [api]: {options.host}: {error.strerror}"
         ) from None
-    if not alone:
+    may_be_reached = (
+        options.auth_strategy != "noauth" or options.allow_remote_noauth
+    )
+    if not is_local and not may_be_reached:
         raise exceptions.ConfigurationError(
             f"host in [api]: {options.host} is not loopback, and auth_strategy"
             " is noauth: whoever reaches it would read all traces. Set"
             " auth_strategy, or allow_remote_noauth = true"
         )
+    return is_local
 
 
 def make_server(app: WSGIApplication, conf: cfg.ConfigOpts) -> Any:
@@ -104,14 +107,19 @@ def make_server(app: WSGIApplication, conf: cfg.ConfigOpts) -> Any:
         ) from None
 
 
-def _make(conf: cfg.ConfigOpts) -> Any:
-    """The server with the application."""
-    check(conf)
+def make(conf: cfg.ConfigOpts) -> Any:
+    """The server with the application, which listens already.
+
+    :param conf: as :func:`profiler_bridge.config.load_api` gives it
+    :raises ConfigurationError: it is refused, it cannot listen there, or what
+        it needs is not installed
+    """
+    is_local = check(conf)
     try:
         # Imported here, for what it needs need not be installed.
         from profiler_bridge.api.app import make_app
 
-        return make_server(make_app(conf), conf)
+        return make_server(make_app(conf, is_local=is_local), conf)
     except ModuleNotFoundError as error:
         raise exceptions.ConfigurationError(
             f"{error.name} is not installed: install profiler_bridge[api]"
@@ -127,7 +135,7 @@ def main() -> int:
     try:
         conf = config.load_api(sys.argv[1:], prog="profiler-bridge-api")
         config.set_up_logging(conf)
-        server = _make(conf)
+        server = make(conf)
     except exceptions.BridgeError as error:
         print(f"profiler-bridge-api: {error}", file=sys.stderr)
         return 1

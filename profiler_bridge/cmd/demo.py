@@ -14,11 +14,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from oslo_config import cfg
 
 from profiler_bridge import config, exceptions, storage
+from profiler_bridge.api import options
 from profiler_bridge.bus.transport import get_transport
+from profiler_bridge.cmd import api
 from profiler_bridge.daemon.worker import Bridge
 from profiler_bridge.query import TraceQuery
 
@@ -31,8 +34,12 @@ connection_string = sqlite:///{database}
 
 [bridge]
 set_aside = {directory}/set-aside.sqlite
+
+[api]
+port = {port}
 """
 _WAIT = 10.0
+[_PORT] = (option.default for option in options.OPTS if option.name == "port")
 
 
 def main() -> int:
@@ -47,9 +54,18 @@ def main() -> int:
         default=Path("profiler-bridge-demo"),
         help="where the database goes (default: %(default)s)",
     )
+    parser.add_argument(
+        "--serve",
+        nargs="?",
+        type=_port,
+        const=_PORT,
+        metavar="PORT",
+        help="at the end show pages of it to a browser on this machine, until"
+        f" Ctrl-C (port: {_PORT}); needs profiler_bridge[api]",
+    )
     args = parser.parse_args()
     try:
-        return run(args.directory.absolute())
+        return run(args.directory.absolute(), args.serve)
     except ImportError as error:
         print(
             f"{error.name} is missing: pip install 'profiler_bridge[demo]'",
@@ -64,14 +80,36 @@ def main() -> int:
     return 1
 
 
-def run(directory: Path) -> int:
-    """Trace, bridge and report; print what a user can do next."""
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError("must be a port, 1 to 65535")
+    return int(text)
+
+
+def run(directory: Path, port: int | None) -> int:
+    """Trace, bridge and report; print what a user can do next.
+
+    :param port: where pages are served then; None: they are not
+    """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = directory / "traces.sqlite"
     config_file = directory / "bridge.conf"
     config_file.write_text(
-        CONFIG.format(database=database, directory=directory)
+        CONFIG.format(
+            database=database, directory=directory, port=port or _PORT
+        )
     )
+    # First what may be in the way.
+    server: Any = None
+    if port is not None:
+        try:
+            server = api.make(
+                config.load_api([f"--config-file={config_file}"])
+            )
+        except exceptions.ConfigurationError as error:
+            raise exceptions.ConfigurationError(
+                f"--serve {port}: {error}"
+            ) from None
     conf = config.prepare([f"--config-file={config_file}"], *config.modules())
     transport = get_transport(conf)
     [traces] = storage.get_storages(conf)
@@ -92,10 +130,8 @@ def run(directory: Path) -> int:
     bridge.stop()
 
     sys.stdout.flush()
-    report = [
-        os.path.relpath(Path(sys.argv[0]).with_name("profiler-bridge-report")),
-        f"--config-file={os.path.relpath(config_file)}",
-    ]
+    given = f"--config-file={os.path.relpath(config_file)}"
+    report = [_command("profiler-bridge-report"), given]
     for command in (["list"], ["show", base_ids[0]]):
         print("$", *report, *command, flush=True)
         subprocess.run([*report, *command], check=True)  # noqa: S603 - ours
@@ -107,7 +143,20 @@ def run(directory: Path) -> int:
         "and with transport_url set to your RabbitMQ in a configuration file:"
         "\n  profiler-bridge --config-file /etc/profiler_bridge/bridge.conf"
     )
+    pages = f"http://127.0.0.1:{port or _PORT}/"
+    if server is None:
+        print(f"In a browser, at {pages}, once this runs:")
+        print(" ", _command("profiler-bridge-api"), given)
+    else:
+        print(f"In a browser, until you press Ctrl-C: {pages}", flush=True)
+        server.run()
+        server.close()
     return 0
+
+
+def _command(name: str) -> str:
+    """The path of a command beside this one."""
+    return os.path.relpath(Path(sys.argv[0]).with_name(name))
 
 
 def _profile_requests(conf: cfg.ConfigOpts) -> list[str]:

@@ -41,6 +41,10 @@ class Diff(OpenStackCommand, report.Diff):
     __doc__ = report.Diff.__doc__
 
 
+class Findings(OpenStackCommand, report.Findings):
+    __doc__ = report.Findings.__doc__
+
+
 class List(OpenStackCommand, report.List):
     __doc__ = report.List.__doc__
 

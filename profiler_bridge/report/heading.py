@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+import textwrap
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import Self
 
 from profiler_bridge.late import is_mixed, late_spans
+from profiler_bridge.notification import format_timestamp
 from profiler_bridge.operation import operation
-from profiler_bridge.report.text import took
+from profiler_bridge.report.text import cut, took
 from profiler_bridge.roots import Roots
 from profiler_bridge.trace import Trace
 
@@ -55,6 +57,25 @@ class Heading:
             remarks=tuple(remarks),
             late=late,
         )
+
+    def lines(self, trace: Trace, most: int | None) -> Iterator[str]:
+        """All of it, as it stands above what is shown of the trace.
+
+        :param most: how many columns a line may take; None for any number
+        """
+        title = self.title
+        if most is not None:
+            title = cut(title, max(most - len(self.took) - 2, 1))
+        yield f"{title}: {self.took}"
+        yield f"trace {trace.base_id}, {format_timestamp(trace.started)} UTC"
+        for text in (
+            f"{len(trace.spans)} spans: {self.verdict}",
+            *self.remarks,
+        ):
+            if most is None:
+                yield text
+            else:
+                yield from textwrap.wrap(text, max(most, 20))
 
     def __str__(self) -> str:
         """The verdict and the remarks, on one line."""

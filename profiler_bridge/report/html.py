@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 from profiler_bridge.notification import Notification, format_timestamp
 from profiler_bridge.report import spans as _spans
 from profiler_bridge.report.heading import Heading
+from profiler_bridge.report.statements import by_shape
 from profiler_bridge.report.text import shortened
-from profiler_bridge.statement import shape
 from profiler_bridge.text import printable
 from profiler_bridge.trace import Span, Trace
 
@@ -146,26 +146,13 @@ def _totals(
 
 def _repeated_statements(trace: Trace) -> list[Repeated]:
     """Those executed most often first."""
-    by_text: dict[str, list[Span]] = defaultdict(list)
-    for span in trace.spans:
-        if text := _statement(span):
-            by_text[text].append(span)
-    groups: dict[str, list[Span]] = defaultdict(list)
-    for text, spans in by_text.items():
-        groups[shape(text)] += spans
     repeated = [
         Repeated(statement, sum(span.duration or 0 for span in spans), spans)
-        for statement, spans in groups.items()
+        for statement, spans in by_shape(trace.spans).items()
         if len(spans) > 1
     ]
     repeated.sort(key=lambda group: (-len(group.spans), -group.total))
     return repeated[:_MAX_STATEMENTS]
-
-
-def _statement(span: Span) -> str:
-    db = span.first.info.get("db")
-    statement = db.get("statement") if isinstance(db, dict) else None
-    return statement if isinstance(statement, str) else ""
 
 
 def _service(span: Span) -> str:

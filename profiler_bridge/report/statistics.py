@@ -11,13 +11,15 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
-from profiler_bridge import statement
 from profiler_bridge.late import late_spans
 from profiler_bridge.notification import Notification, format_timestamp
 from profiler_bridge.operation import kind, operation
 from profiler_bridge.report.quantiles import Distribution
+from profiler_bridge.report.statements import statement
 from profiler_bridge.roots import Roots
+from profiler_bridge.statement import shape
 from profiler_bridge.trace import Span, Trace
 
 _OTHERS = "(others)"
@@ -28,6 +30,7 @@ _MOST_GROUPS = 10_000
 _MOST_TEXT = 2**24
 
 Key = tuple[str, ...]
+T = TypeVar("T")
 
 
 class By(enum.StrEnum):
@@ -119,32 +122,24 @@ class Group:
 
 
 @dataclass(slots=True)
-class Statistics:
-    """Of any number of traces.
+class Sums(Generic[T]):
+    """Of any number of traces: how many, when they started, and groups.
 
     :param by: what their spans are summed up by
-    :param without_late: leave out spans that are not of the trace's request;
-        see :func:`~profiler_bridge.late.late_spans`
     :param traces: how many
     :param earliest: the least start of a trace, microseconds since 1970;
         None without any
     :param latest: the greatest start of a trace, likewise
-    :param late: how many spans were left out
-    :param self_time: of all spans that were not, microseconds; by root, until
-        the traces were answered
     :param groups: service and operation, service and root, or a single text
         lead to what has these
     """
 
     by: By = By.OPERATION
-    without_late: bool = False
-    traces: int = 0
-    earliest: int | None = None
-    latest: int | None = None
-    late: int = 0
-    self_time: int = 0
-    groups: dict[Key, Group] = field(default_factory=dict)
-    _text: int = 0
+    traces: int = field(default=0, kw_only=True)
+    earliest: int | None = field(default=None, kw_only=True)
+    latest: int | None = field(default=None, kw_only=True)
+    groups: dict[Key, T] = field(default_factory=dict, kw_only=True)
+    _text: int = field(default=0, kw_only=True)
 
     def add(self, trace: Trace) -> None:
         self.traces += 1
@@ -154,6 +149,69 @@ class Statistics:
             self.earliest = trace.started
         if self.latest is None or trace.started > self.latest:
             self.latest = trace.started
+        self._add(trace)
+
+    def _add(self, trace: Trace) -> None:
+        """Add a trace that has spans to the groups."""
+        raise NotImplementedError
+
+    def _new(self) -> T:
+        """A group without anything in it."""
+        raise NotImplementedError
+
+    def _admit(self, key: Key) -> Key:
+        """The key of the group to add to: :attr:`others` if all are there."""
+        if key in self.groups:
+            return key
+        text = self._text + sum(map(len, key))
+        if len(self.groups) < _MOST_GROUPS and text <= _MOST_TEXT:
+            self._text = text
+        else:
+            key = self.others
+        self.groups.setdefault(key, self._new())
+        return key
+
+    @property
+    def others(self) -> Key:
+        """The key of what there was no room for."""
+        return self._key_of_none(_OTHERS)
+
+    def _key_of_none(self, text: str) -> Key:
+        """A key that is of no operation, service and so on."""
+        is_of_service = self.by in (By.OPERATION, By.ROOT)
+        return ("", text) if is_of_service else (text,)
+
+    def __str__(self) -> str:
+        """How many traces, and when they started: what the rest is of."""
+        if self.earliest is None or self.latest is None:
+            return _count(self.traces, "trace")
+        first, last = map(_second, (self.earliest, self.latest))
+        when = first
+        if last != first:
+            is_same_day = last[:10] == first[:10]
+            when += f" to {last[11:] if is_same_day else last}"
+        return f"{_count(self.traces, 'trace')}, {when} UTC"
+
+
+@dataclass(slots=True)
+class Statistics(Sums[Group]):
+    """Of all spans of traces.
+
+    :param without_late: leave out spans that are not of the trace's request;
+        see :func:`~profiler_bridge.late.late_spans`
+    :param late: how many spans were left out
+    :param self_time: of all spans that were not, microseconds; by root, until
+        the traces were answered
+    """
+
+    without_late: bool = False
+    late: int = 0
+    self_time: int = 0
+
+    def _new(self) -> Group:
+        return Group()
+
+    def _add(self, trace: Trace) -> None:
         spans: Collection[Span] = trace.spans
         if self.without_late:
             late = late_spans(trace)
@@ -166,7 +224,7 @@ class Statistics:
             self._add_spans(trace.base_id, spans)
 
     def _add_spans(self, base_id: str, spans: Iterable[Span]) -> None:
-        sign_of, key_of = _SIGNS[self.by], _KEYS[self.by]
+        sign_of, key_of = _SIGNS[self.by], KEYS[self.by]
         alike: dict[object, list[Span]] = {}
         for span in spans:
             sign = sign_of(span.start or span.first)
@@ -207,34 +265,9 @@ class Statistics:
         self.groups[key].add_trace(trace.base_id, answered, is_failed)
         self.self_time += answered or 0
 
-    def _admit(self, key: Key) -> Key:
-        """The key of the group to add to: :attr:`others` if all are there."""
-        if key in self.groups:
-            return key
-        text = self._text + sum(map(len, key))
-        if len(self.groups) < _MOST_GROUPS and text <= _MOST_TEXT:
-            self._text = text
-        else:
-            key = self.others
-        self.groups.setdefault(key, Group())
-        return key
-
-    @property
-    def others(self) -> Key:
-        """The key of what there was no room for."""
-        is_of_service = self.by in (By.OPERATION, By.ROOT)
-        return ("", _OTHERS) if is_of_service else (_OTHERS,)
-
     def __str__(self) -> str:
-        """How many traces, and when they started: what the rest is of."""
-        if self.earliest is None or self.latest is None:
-            return _count(self.traces, "trace")
-        first, last = map(_second, (self.earliest, self.latest))
-        when = first
-        if last != first:
-            is_same_day = last[:10] == first[:10]
-            when += f" to {last[11:] if is_same_day else last}"
-        text = f"{_count(self.traces, 'trace')}, {when} UTC"
+        # Without arguments super() knows the class before it had slots.
+        text = Sums.__str__(self)
         if self.late:
             text += f", without {_count(self.late, 'late span')}"
         return text
@@ -248,23 +281,18 @@ def _second(timestamp: int) -> str:
     return format_timestamp(timestamp)[:19].replace("T", " ")
 
 
-def _statement(first: Notification) -> str | None:
-    info = first.payload.get("info")
-    db = info.get("db") if info else None
-    text = db.get("statement") if isinstance(db, dict) else None
-    return text if isinstance(text, str) else None
-
-
 def _by_operation(first: Notification) -> Key:
     return first.qualified_service or "", operation(first)
 
 
 def _by_statement(first: Notification) -> Key | None:
-    text = _statement(first)
-    return (statement.shape(text),) if text else None
+    text = statement(first)
+    return (shape(text),) if text else None
 
 
-_KEYS: dict[By, Callable[[Notification], Key | None]] = {
+#: What spans are summed up by, of a span's first notification; None for what
+#: is in no group.
+KEYS: dict[By, Callable[[Notification], Key | None]] = {
     By.OPERATION: _by_operation,
     By.STATEMENT: _by_statement,
     By.SERVICE: lambda first: (first.qualified_service or "",),
@@ -278,7 +306,7 @@ def _operation_sign(first: Notification) -> object:
     payload = first.payload
     info = payload.get("info")
     if info and "db" in info and not ("request" in info or "requests" in info):
-        text = _statement(first)
+        text = statement(first)
         # From a letter on it does something, so nothing else is looked at.
         if text and text[0].isalpha():
             return payload.get("project"), payload.get("service"), text
@@ -288,7 +316,7 @@ def _operation_sign(first: Notification) -> object:
 # Of spans with the same sign the key is the same, and is made once.
 _SIGNS: dict[By, Callable[[Notification], object]] = {
     By.OPERATION: _operation_sign,
-    By.STATEMENT: _statement,
+    By.STATEMENT: statement,
     By.SERVICE: lambda first: (first.project, first.service),
     By.HOST: lambda first: first.host,
     By.KIND: kind,

@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from profiler_bridge import operation
-from profiler_bridge.notification import format_timestamp
+from profiler_bridge.critical import critical_path, time_on_path
 from profiler_bridge.report import spans as _spans
 from profiler_bridge.report.folding import runs
 from profiler_bridge.report.heading import Heading
@@ -28,8 +27,8 @@ _OPEN = "\N{BLACK RIGHT-POINTING TRIANGLE}"
 _LEAST_WITH_BARS = 120
 # Less of a detail says nothing.
 _LEAST_DETAIL = 12
-# What start, total and self time take.
-_TIMES_COLUMNS = 30
+# What start, total, self time and time on the critical path take.
+_TIMES_COLUMNS = 39
 
 _RED, _YELLOW, _CYAN, _DIM, _RESET = (
     *("\x1b[31m", "\x1b[33m", "\x1b[36m", "\x1b[2m"),
@@ -97,22 +96,19 @@ def _lines(trace: Trace, options: TreeOptions) -> Iterator[str]:
     heading = Heading.of(trace)
     if options.width is not None and options.width < _LEAST_WITH_BARS:
         options = replace(options, bars=False)
-    title = heading.title
-    if options.width is not None:
-        title = cut(title, max(options.width - len(heading.took) - 2, 1))
-    yield f"{title}: {heading.took}"
-    yield f"trace {trace.base_id}, {format_timestamp(trace.started)} UTC"
-    for text in (
-        f"{len(trace.spans)} spans: {heading.verdict}",
-        *heading.remarks,
-    ):
-        if options.width is None:
-            yield text
-        else:
-            yield from textwrap.wrap(text, max(options.width, 20))
+    yield from heading.lines(trace, options.width)
+    critical = time_on_path(critical_path(trace))
+    if None in critical:
+        yield (
+            f"critical path: {duration(sum(critical.values()))}; in"
+            f" {duration(critical[None])} of it nothing known ran"
+        )
     yield ""
     bar = " " * (_BAR_COLUMNS + 2) if options.bars else ""
-    yield f"{'start':>8} {'total':>10} {'self':>8}  {bar}operation"
+    yield (
+        f"{'start':>8} {'total':>10} {'self':>8} {'critical':>8}  {bar}"
+        "operation"
+    )
     over = max(
         (
             _spans.ended(span, trace.finished)
@@ -121,8 +117,9 @@ def _lines(trace: Trace, options: TreeOptions) -> Iterator[str]:
         ),
         default=trace.finished,
     )
+    known = _Known(heading.late, critical, trace.started, over)
     for row in rows(trace, options, heading.late):
-        yield _line(row, options, heading.late, trace.started, over)
+        yield _line(row, options, known)
 
 
 def rows(trace: Trace, options: TreeOptions, late: Set[str]) -> Iterator[Row]:
@@ -222,25 +219,36 @@ def _inside(trace: Trace, late: Set[str]) -> dict[str, int]:
     return inside
 
 
-def _line(
-    row: Row, options: TreeOptions, late: Set[str], began: int, ended: int
-) -> str:
-    """The text of a row.
+class _Known(NamedTuple):
+    """What is known of the trace that rows are of.
 
+    :param late: the spans that are, by trace_id
+    :param critical: of spans on the critical path, by trace_id, for how long
     :param began: when the trace did
     :param ended: when that ended of it which is not late
     """
+
+    late: Set[str]
+    critical: Mapping[str | None, int]
+    began: int
+    ended: int
+
+
+def _line(row: Row, options: TreeOptions, known: _Known) -> str:
+    """The text of a row."""
     first = row.spans[0]
     total = [span.duration for span in row.spans if span.duration is not None]
     own = [span.self_time for span in row.spans if span.self_time is not None]
+    critical = sum(known.critical.get(span.trace_id, 0) for span in row.spans)
     missing = "unfinished" if first.stop is None else "no start"
     line = (
-        f"{duration(first.started - began):>8}"
+        f"{duration(first.started - known.began):>8}"
         f" {duration(sum(total)) if total else missing:>10}"
-        f" {duration(sum(own)) if own else '-':>8}  "
+        f" {duration(sum(own)) if own else '-':>8}"
+        f" {duration(critical) if critical else '':>8}  "
     )
     if options.bars:
-        line += f"{_bar(row, began, ended)}  "
+        line += f"{_bar(row, known.began, known.ended)}  "
     indent = min(2 * row.depth, _MAX_INDENT)
     room = None
     if options.width is not None:
@@ -254,7 +262,7 @@ def _line(
         line = f"{times}{_CYAN}{bar}{_RESET}"
     line += " " * indent
     more = ""
-    for part in _parts(row, first.trace_id in late, room):
+    for part in _parts(row, first.trace_id in known.late, room):
         text = part.text
         is_below = False
         if room is not None and most is not None:

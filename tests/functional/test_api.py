@@ -17,7 +17,9 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -603,9 +605,9 @@ def test_without_authentication_it_stays_on_loopback(
         ):
             api.check(configure(f"host = {host}"))
         for text in ("allow_remote_noauth = true", "auth_strategy=keystone"):
-            api.check(configure(f"host = {host}\n{text}"))
+            assert not api.check(configure(f"host = {host}\n{text}"))
     for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost"):
-        api.check(configure(f"host = {host}"))
+        assert api.check(configure(f"host = {host}"))
 
 
 # Nothing but reading
@@ -770,3 +772,85 @@ def test_other_servers_import_it_and_fork(
         timeout=60,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+PREFORKED = """
+import os, signal, socket, sys
+import waitress
+from profiler_bridge.wsgi import application
+
+sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+children = []
+for own in sockets:
+    if not (child := os.fork()):
+        waitress.serve(application, sockets=[own], _quiet=True)
+        os._exit(0)
+    children.append(child)
+print(*(own.getsockname()[1] for own in sockets), flush=True)
+sys.stdin.read()
+for child in children:
+    os.kill(child, signal.SIGTERM)
+    os.waitpid(child, 0)
+"""
+
+
+def test_several_processes_count_together(
+    configure: Configure, tmp_path: Path
+) -> None:
+    """Each is told apart by a socket of its own; the rest is as usual."""
+    conf = configure("metrics = true")
+    (tmp_path / "counts").mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", PREFORKED],
+        env=environment(
+            OS_PROFILER_BRIDGE_CONFIG_FILES=";".join(conf.config_file),
+            PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "counts"),
+        ),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+
+        def get(port: str, path: str = "/healthcheck") -> str:
+            url = f"http://127.0.0.1:{port}{path}"
+            with urllib.request.urlopen(url, timeout=30) as answer:
+                return str(answer.read().decode())
+
+        with server.stdin:
+            ports = server.stdout.readline().split()
+            assert len(ports) == 2
+            with ThreadPoolExecutor(4) as pool:
+                [*pool.map(get, [ports[0]] * 30 + [ports[1]] * 50)]
+            for port in ports:
+                # The last may be counted after its answer.
+                wait_for(
+                    lambda port=port: (  # type: ignore[misc]
+                        'requests_total{route="/healthcheck",status="200"}'
+                        " 80.0" in get(port, "/metrics")
+                    ),
+                    "all of them in what each says",
+                )
+                told = get(port, "/metrics")
+                assert 'seconds_count{route="/healthcheck"} 80.0' in told
+    assert server.returncode == 0
+
+
+def test_counts_of_several_processes_need_a_folder(
+    configure: Configure, tmp_path: Path
+) -> None:
+    conf = configure(on_free_port("metrics = true"))
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, "--config-file", *conf.config_file],
+        env=environment(PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "none")),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        f"profiler-bridge-api: PROMETHEUS_MULTIPROC_DIR={tmp_path}/none is"
+    )
+    assert done.stderr.count("\n") == 1

@@ -337,18 +337,3 @@ def test_list_in_every_form(form: str, sqlite_url: str) -> None:
     storage.prepare()
     assert report(sqlite_url, "list", "-f", form).returncode == 0
     assert storage.list_traces(TraceQuery()) == []
-
-
-def test_demo(tmp_path: Path) -> None:
-    shown = subprocess.run(
-        [script("profiler-bridge-demo"), "--directory", str(tmp_path / "d")],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    assert shown.stderr == ""
-    assert "POST /v2.1/servers" in shown.stdout
-    assert f"The database is {tmp_path / 'd' / 'traces.sqlite'}" in (
-        shown.stdout
-    )

@@ -13,19 +13,24 @@ from typing import Any
 from unittest import mock
 from urllib.parse import parse_qs, urlsplit
 
+import bcrypt
 import pytest
 from werkzeug.test import Client, TestResponse
 
-from profiler_bridge import exceptions
+from profiler_bridge import config, exceptions
+from profiler_bridge.api.app import make_app
 from profiler_bridge.api.pages import POLICY
 from profiler_bridge.api.pages.showing import FILES, pattern
 from profiler_bridge.notification import Notification
+from profiler_bridge.query import TraceQuery
 from profiler_bridge.report import html, json
 from profiler_bridge.report.formats import FORMATS
+from profiler_bridge.report.statistics import By
 from profiler_bridge.storage import get_storage
+from profiler_bridge.storage.pages import Page
 from profiler_bridge.storage.traces import Storage
 from profiler_bridge.testing.sample import TEXTS, new_id, seeded, span
-from tests import examples, web
+from tests import examples, many, web
 from tests.functional.test_report_html_limits import EVIL
 
 EXAMPLES = (
@@ -222,31 +227,141 @@ def test_names_are_offered(filled: Client) -> None:
     assert {"nova:osapi_compute", "neutron", "POST /v2.1/servers"} <= offered
 
 
-def test_dots_are_links(filled: Client) -> None:
-    text = get(filled, "/traces").text
-    figure = text.partition("<figure>")[2].partition("</figure>")[0]
-    assert {url.rpartition("/")[2] for url in _Reader(figure).links()} == {
-        *NEWEST_FIRST
+def frame(page: TestResponse) -> str:
+    """The URL of the drawing in a list."""
+    (url,) = (
+        attrs["src"]
+        for tag, attrs in _Reader(page.text).tags
+        if tag == "iframe"
+    )
+    return url
+
+
+def dots(answer: TestResponse) -> set[str]:
+    """The traces that a drawing has."""
+    return {
+        url.rpartition("/")[2]
+        for url in _Reader(answer.text).links()
+        if url.startswith("/traces/")
     }
 
 
-def test_an_empty_page_says_why(client: Client, storage: Storage) -> None:
-    assert "Nothing is stored yet" in get(client, "/traces").text
+def test_a_drawing_has_all_that_match(filled: Client) -> None:
+    """And not only those that are listed."""
+    page = get(filled, "/traces", limit=2, service="nova")
+    drawing = filled.get(frame(page))
+    assert drawing.status_code == 200
+    assert dots(drawing) == {*NEWEST_FIRST}
+    assert "that match" not in drawing.text
+    policy = drawing.headers["Content-Security-Policy"]
+    assert policy == POLICY.replace("-ancestors 'none'", "-ancestors 'self'")
+    # From where the list goes on.
+    page = get(filled, "/traces", limit=2, marker=LISTED)
+    assert dots(filled.get(frame(page))) == {*NEWEST_FIRST} - {LISTED}
+    assert "<iframe" not in get(filled, "/traces", error="1").text
+
+
+def test_a_drawing_is_bounded_and_says_so(examples_stored: Storage) -> None:
+    app = web.application(examples_stored)
+    client = app.test_client()
+    app.config["OPTIONS"] = mock.Mock(max_limit=3, time_limit=5.0)
+    text = get(client, "/scatter").text
+    assert "The newest 3 that match." in text
+    assert "The longest 3" in get(client, "/scatter", sort="duration").text
+    app.config["OPTIONS"] = mock.Mock(max_limit=3, time_limit=0.0)
+    drawing = get(client, "/scatter", sort="duration", service="nova")
+    assert "In 0 s fewer than two" in drawing.text
+    two = examples_stored.list_traces(TraceQuery(limit=2))
+    page = Page(two, stopped=two[-1])
+    with mock.patch.object(Storage, "page", return_value=page):
+        drawing = get(client, "/scatter")
+    assert "Only 2: the time for it, 0 s, was over" in drawing.text
+
+
+def test_a_drawing_that_cannot_be(filled: Client) -> None:
+    """Each is small, for it is in a frame."""
+    assert get(filled, "/scatter", since="x").status_code == 400
+    none = get(filled, "/scatter", service="cinder")
+    assert "Fewer than two traces" in none.text
+    gone = get(filled, "/scatter", marker=new_id(seeded(99)))
+    assert gone.status_code == 404
+    away = exceptions.StorageUnavailable("mysql://secret-host is away")
+    with mock.patch.object(Storage, "page", side_effect=away):
+        unavailable = get(filled, "/scatter")
+    assert unavailable.status_code == 503
+    for drawing in (none, gone, unavailable):
+        assert "<header" not in drawing.text
+        assert "secret-host" not in drawing.text
+        policy = drawing.headers["Content-Security-Policy"]
+        assert "frame-ancestors 'self'" in policy
+
+
+@pytest.mark.parametrize("path", ["/traces", "/operations", "/services"])
+def test_an_empty_page_says_why(
+    client: Client, storage: Storage, path: str
+) -> None:
+    for filters in ({}, {"service": "cinder"}):
+        page = get(client, path, **filters)
+        assert "Nothing is stored yet" in page.text
+        assert "openstack --os-profile SECRET_KEY" in page.text
     storage.write(examples.FAILED.notifications())
-    page = get(client, "/traces", service="cinder", error="1")
+    page = get(client, path, service="cinder", error="1")
     assert "No trace matches" in page.text
     links = _Reader(page.text).links()
     # What there is without one of the filters, and of which services.
-    assert "/traces?error=1" in links
-    assert "/traces?service=cinder" in links
-    assert "/traces?service=nova:scheduler" in links
+    assert f"{path}?error=1" in links
+    assert f"{path}?service=cinder" in links
+    assert f"{path}?service=nova:scheduler" in links
     away = exceptions.StorageUnavailable("mysql://secret-host is away")
     with mock.patch.object(Storage, "page", side_effect=away):
-        answer = get(client, "/traces")
+        answer = get(client, path)
     assert answer.status_code == 503
     assert answer.headers["Refresh"]
     assert "The storage does not answer" in answer.text
     assert "secret-host" not in answer.text
+
+
+def test_a_storage_without_tables(tmp_path: Path) -> None:
+    (tmp_path / "none.sqlite").touch()
+    storage = get_storage(f"sqlite:///{tmp_path}/none.sqlite")
+    client = web.application(storage).test_client()
+    for path in ("/traces", "/operations", f"/traces/{SLOW}"):
+        answer = client.get(path)
+        assert answer.status_code == 500
+        assert "The storage cannot be read" in answer.text
+        assert "it makes them\nat its first start" in answer.text
+    assert client.get("/compare").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("strategy", "is_local", "is_said"),
+    [
+        # As under another server, which does not say where it listens.
+        ("noauth", False, True),
+        ("noauth", True, False),
+        ("http_basic", False, False),
+    ],
+)
+def test_pages_say_where_anybody_may_read(
+    examples_stored: Storage,
+    tmp_path: Path,
+    strategy: str,
+    is_local: bool,
+    is_said: bool,
+) -> None:
+    users = tmp_path / "htpasswd"
+    users.write_text(f"ada:{bcrypt.hashpw(b'p', bcrypt.gensalt(4)).decode()}")
+    file = tmp_path / "api.conf"
+    file.write_text(
+        f"[api]\nauth_strategy = {strategy}\n"
+        f"[oslo_middleware]\nhttp_basic_auth_user_file = {users}\n"
+    )
+    conf = config.load_api([f"--config-file={file}"])
+    app = make_app(conf, examples_stored, is_local=is_local)
+    for path in ("/traces", "/compare", f"/traces/{SLOW}/tree"):
+        answer = app.test_client().get(path, auth=("ada", "p"))
+        assert answer.status_code == 200
+        assert ("No authentication" in answer.text) == is_said
 
 
 @pytest.mark.parametrize("path", ["/traces", "/operations", "/services"])
@@ -257,6 +372,9 @@ def test_a_filter_that_cannot_be_used(filled: Client, path: str) -> None:
     assert "<b>yesterday" not in answer.text
     assert 'value="nova"' in answer.text
     assert f'class="filters" action="{path}"' in answer.text
+    # Where it would be folded it is not, so that what is wrong is seen.
+    assert '<details class="fold" open>' in answer.text
+    assert '<details class="fold">' in get(filled, path, service="x").text
     assert get(filled, path, limit="0").status_code == 400
     assert get(filled, path, sort="x").status_code == 400
     # To find what it begins, all traces would be read.
@@ -303,7 +421,10 @@ def test_a_trace_is_opened_by_its_id(filled: Client) -> None:
 
 def test_operations(filled: Client) -> None:
     answer = get(filled, "/operations", service="glance")
-    assert "2 traces, 2026-02-03 04:05:06 to 05:05:06 UTC" in answer.text
+    assert (
+        "2 traces, 2026-02-03 04:05:06 to 2026-02-03 05:05:06 UTC"
+        in _Reader(answer.text).text
+    )
     reader = _Reader(answer.text)
     (url,) = (
         url
@@ -340,6 +461,7 @@ def test_comparing_traces(filled: Client) -> None:
     text = filled.get(answer.location).text
     row = text.partition("SELECT subnets")[2].partition("</tr>")[0]
     assert "+82.5 ms" in row
+    assert "A verdict needs\n8 traces" in text
     assert "12.00" in row
     assert "<rect" in row
     for count in (1, 3):
@@ -357,7 +479,8 @@ def test_comparing_queries(filled: Client) -> None:
         by="root",
     )
     assert answer.status_code == 200
-    assert "1 trace, 2026-02-03 05:06:46 UTC" in answer.text
+    text = _Reader(answer.text).text
+    assert "1 trace, 2026-02-03 05:06:46 UTC; there may be more" in text
     assert "GET /v2.1/servers/detail" in answer.text
 
 
@@ -407,6 +530,7 @@ def test_nothing_of_a_trace_is_markup(
     paths = [
         *("/traces?limit=100", "/operations", "/operations?by=root"),
         *("/operations?by=statement", "/services", "/traces?service=none"),
+        "/scatter",
     ]
     for seed, text in enumerate([*EVIL, *TEXTS.values()]):
         rng = seeded(seed)
@@ -454,9 +578,10 @@ def test_nothing_of_a_trace_is_markup(
 
 
 _TAGS = {
-    *("a", "b", "body", "button", "caption", "circle", "code", "datalist"),
-    *("details", "div", "figcaption", "figure", "form", "g", "h1", "h2"),
-    *("head", "header", "html", "i", "input", "label", "li", "line"),
+    *("a", "b", "body", "button", "circle", "code", "datalist"),
+    *("details", "div", "figcaption", "figure", "form", "g", "h1"),
+    *("h2", "head", "header", "html", "i", "iframe", "input", "label", "li"),
+    *("line",),
     *("link", "main", "meta", "nav", "option", "p", "path", "pre", "rect"),
     *("script", "section", "select", "small", "span", "summary", "svg"),
     *("table", "tbody", "td", "text", "th", "thead", "time", "title"),
@@ -478,6 +603,38 @@ def test_headers(filled: Client, path: str) -> None:
     assert "default-src 'none'" in POLICY
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("database", ["mariadb_url", "redis_url"])
+def test_pages_are_the_same_whichever_storage(
+    database: str, request: pytest.FixtureRequest, storage: Storage
+) -> None:
+    other = get_storage(request.getfixturevalue(database))
+    create = many.write(storage, 300)
+    assert many.write(other, 300) == create
+    [last, *_, first] = storage.list_traces(TraceQuery(limit=50))
+    own, others = (
+        web.application(each).test_client() for each in (storage, other)
+    )
+    for path in (
+        *("/traces", f"/traces?marker={first.base_id}&limit=100"),
+        *(
+            "/traces?error=1",
+            "/traces?root=GET*&service=nova&host=controller-1",
+        ),
+        *("/traces?operation=*things&sort=duration", "/traces?service=none"),
+        *("/traces?min-duration=1s&project=keystone", "/scatter"),
+        *("/scatter?sort=duration", "/operations", "/services?limit=500"),
+        *(f"/operations?by={by}&limit=500" for by in By),
+        f"/compare?before={first.base_id}&after={create}",
+        "/compare?before=service=keystone&after=service=nova,limit=100",
+        f"/compare?after={last.base_id}",
+        *(f"/traces/{create}/tree", f"/traces/{create}"),
+    ):
+        answer = own.get(path)
+        assert answer.status_code == 200
+        assert others.get(path).text == answer.text, path
+    other.close()
 
 
 def test_below_another_path(filled: Client) -> None:

@@ -33,26 +33,8 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
 def tab(
     chromium: Chromium, storage: Storage, tmp_path: Path
 ) -> Iterator[web.Tab]:
-    """Return a tab; nothing goes wrong in it, and it asks the service only."""
-    with web.served(web.application(storage)) as url:
-        tab = web.Tab(chromium, tmp_path, url)
+    with web.watched(chromium, storage, tmp_path) as tab:
         yield tab
-        assert tab.events("Runtime.exceptionThrown") == []
-        assert tab.events("Page.javascriptDialogOpening") == []
-        said = [
-            event["params"]["entry"]
-            for event in tab.events("Log.entryAdded")
-            # A browser asks for it by itself.
-            if not event["params"]["entry"]
-            .get("url", "")
-            .endswith("/favicon.ico")
-        ]
-        assert said == []
-        assert all(
-            event["params"]["request"]["url"].startswith(url)
-            for event in tab.events("Network.requestWillBeSent")
-        )
-        tab.close()
 
 
 def rows(tab: web.Tab) -> list[str]:
@@ -160,6 +142,33 @@ def test_without_scripts(tab: web.Tab) -> None:
     assert "GET /allocation_candidates" in tab.text(".tree")
 
 
+def test_filters_are_folded_on_a_phone(tab: web.Tab) -> None:
+    is_seen = "document.getElementById('until').checkVisibility()"
+    tab.resize(400, 800)
+    tab.call("Emulation.setScriptExecutionDisabled", value=True)
+    tab.go("/traces?service=glance&error=")
+    assert not tab.evaluate(is_seen)
+    assert tab.text(".fold summary") == "Filters: service glance"
+    # So that traces are on the first screen.
+    assert tab.box(".traces tbody tr")["top"] < 500
+    tab.click(".fold summary")
+    assert tab.evaluate(is_seen)
+    tab.resize(1440, 800)
+    for path in ("/traces", "/operations", "/services"):
+        tab.go(path)
+        assert tab.evaluate(is_seen)
+        assert tab.box(".fold summary")["height"] == 0
+
+
+def test_a_key_leads_to_the_filters_of_a_phone(tab: web.Tab) -> None:
+    tab.resize(400, 800)
+    tab.go("/traces")
+    tab.press("/", "/")
+    tab.type("POST*")
+    tab.press("Enter", "\r")
+    tab.wait_for("location.search === '?root=POST*'")
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 400)])
 def test_nothing_is_wider_than_the_page(
     tab: web.Tab, scheme: str, width: int
@@ -198,7 +207,11 @@ def test_a_hostile_trace_runs_nothing(tab: web.Tab, storage: Storage) -> None:
         parent = trace_id
     for path in (
         *("/traces", "/operations", "/operations?by=statement", "/services"),
-        *(f"/compare?before={base_id}&after={base_id}", "/traces?host=x"),
+        *(
+            "/scatter",
+            f"/compare?before={base_id}&after={base_id}",
+            "/traces?host=x",
+        ),
         f"/compare?after={base_id}",
         *(f"/traces/{base_id}/tree", f"/traces/{base_id}"),
     ):

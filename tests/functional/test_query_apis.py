@@ -28,7 +28,7 @@ from flask.testing import FlaskClient
 from oslo_config import cfg
 
 from profiler_bridge import storage as storages
-from profiler_bridge.api import jaeger, search, zipkin
+from profiler_bridge.api import jaeger, options, parameters, search, zipkin
 from profiler_bridge.api.app import make_app
 from profiler_bridge.notification import Notification
 from profiler_bridge.query import TraceQuery
@@ -701,7 +701,7 @@ def test_what_has_no_meaning_is_refused(requests: Storage, path: str) -> None:
 def test_durations_as_go_writes_them(
     text: str | None, microseconds: int | None
 ) -> None:
-    assert search.duration(text) == microseconds
+    assert parameters.duration(text) == microseconds
 
 
 def test_metrics_are_not_there(requests: Storage) -> None:
@@ -897,3 +897,19 @@ def test_every_path_is_in_the_guide(requests: Storage) -> None:
         )
         if not path.startswith(("/static/", "/zipkin/", "/api/metrics/")):
             assert f"``{path}``" in text
+
+
+def test_grafana_is_told_where_the_service_is(requests: Storage) -> None:
+    file = Path(__file__).parents[2] / "etc/grafana-datasources.yaml"
+    [port] = (each.default for each in options.OPTS if each.name == "port")
+    sources = re.findall(
+        r"\n    type: (\w+)\n    access: proxy\n    url: (\S+)\n",
+        file.read_text(),
+    )
+    client = make_client(requests)
+    # What each asks for in "Save & test".
+    paths = {"jaeger": "/api/services", "zipkin": "/api/v2/services"}
+    assert [kind for kind, _ in sources] == [*paths]
+    for kind, url in sources:
+        assert url == f"http://127.0.0.1:{port}"
+        assert client.get(paths[kind]).status_code == 200

@@ -88,6 +88,9 @@ def commands() -> list[list[str]]:
         ["stats", "--limit", "3", "--without-late", "--long"],
         ["stats", "--sort", "duration", "--limit", "3", "-f", "json"],
         ["stats", ids[0], ids[1], "-f", "csv"],
+        ["show", ids[0], "--critical"],
+        ["show", ids[0], "--critical", "-f", "json"],
+        ["stats", "--critical", "-f", "json"],
         *(["diff", "error", ids[1], "--by", by] for by in ("root", "service")),
         ["diff", ids[0], ids[1], "-f", "json"],
         ["diff", f"limit=4,until={started[5]}", "error", "-f", "json"],
@@ -339,6 +342,7 @@ def hostile(url: str) -> list[Payload]:
         ["stats", "--by", "host"],
         ["stats", "--by", "statement"],
         ["stats", "--by", "root"],
+        ["stats", "--critical", "--by", "statement", "--long"],
         ["diff", UNKNOWN, UNKNOWN],
         ["diff", UNKNOWN, UNKNOWN, "--by", "statement"],
     ],
@@ -363,6 +367,44 @@ def test_json_of_hostile_text_is_as_it_was_sent(
     payloads = hostile(sqlite_url)
     [row] = json.loads(run(sqlite_url, capsys, "stats", "-f", "json")[1])
     assert row["Service"] == f"shop:{payloads[0]['service']}"
+
+
+def test_show_the_critical_path_alone(
+    sqlite_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store(sqlite_url)
+    base_id = traces()[0][0]["base_id"]
+
+    def shown(*options: str) -> str:
+        args = ("show", base_id, "--critical", *options)
+        code, out = run(sqlite_url, capsys, *args)
+        assert code == 0
+        return out
+
+    text = shown()
+    assert "critical path: " in text
+    assert "1 more)" not in text
+    # What is left out is told, unless all is asked for.
+    assert " more)" in shown("--min-duration", "1s")
+    assert shown("--min-duration", "1s", "--no-fold") == text
+    whole = json.loads(shown("-f", "json"))
+    assert whole["base_id"] == base_id
+    assert sum(row["time"] for row in whole["path"]) == whole["time"]
+
+
+@pytest.mark.parametrize("format_", sorted({*FORMATS} - {"json", "tree"}))
+def test_no_critical_path_in_other_formats(
+    format_: str,
+    sqlite_url: str,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    args = ("show", UNKNOWN, "--critical", "-f", format_)
+    assert run(sqlite_url, capsys, *args) == (1, "")
+    assert caplog.messages[-1] == (
+        f"--critical: there is no such report with -f {format_}; leave it"
+        " away, or take -f json"
+    )
 
 
 def test_list_and_show_agree_on_what_is_its_own_parent(

@@ -194,6 +194,57 @@ def test_people_see_fewer_columns(
     assert head("-c", "p50") == ["p50"]
 
 
+def test_what_the_ends_of_requests_waited_for(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ("stats", "--critical")
+    found = rows(url, capsys, *args)
+    assert [*found[0]] == [
+        *("Service", "Operation", "Traces", "Spans", "Critical", "Share"),
+        *("Max", "Trace"),
+    ]
+    # Each request takes 11 ms, one after the other.
+    assert {row["Operation"]: row["Critical"] for row in found} == {
+        "POST /v1/servers": TRACES * 5000,
+        "build": TRACES * 4000,
+        "SELECT servers": TRACES * 1000,
+        "UPDATE servers": TRACES * 1000,
+    }
+    assert [row["Share"] for row in found] == [45.45, 36.36, 9.09, 9.09]
+    assert {row["Traces"] for row in found} == {TRACES}
+    _, out, err = run(url, capsys, *args, "--limit", "3")
+    assert err.startswith("3 traces, ")
+    assert "45.5%" in out
+    assert "Max" not in out
+    assert "Max" in run(url, capsys, *args, "--long")[1]
+    [base_id] = {row["Trace"] for row in found[:1]}
+    assert len(rows(url, capsys, *args, base_id)) == len(found)
+
+
+@pytest.mark.parametrize("by", ["kind", "service", "host", "statement"])
+def test_what_they_waited_for_otherwise(
+    by: str, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = rows(url, capsys, "stats", "--critical", "--by", by)
+    assert {row["Traces"] for row in found} == {TRACES}
+    if by == "statement":
+        assert [*found[0]][-1] == "Statement"
+    else:
+        assert sum(row["Critical"] for row in found) == TRACES * 11_000
+
+
+def test_whole_traces_have_no_part_of_their_own_path(
+    url: str,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    args = ("stats", "--critical", "--by", "root")
+    assert run(url, capsys, *args)[:2] == (1, "")
+    assert caplog.messages[-1] == (
+        "--critical: not with --by root, which sums up whole traces"
+    )
+
+
 def test_people_see_errors_of_roots_where_there_are_some(
     url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from oslo_config import cfg
 
 from profiler_bridge.exceptions import Reason
+from profiler_bridge.report.findings import Rule
 from tests import examples
 
 ROOT = Path(__file__).parents[2]
@@ -152,6 +153,11 @@ def test_every_metric_is_documented() -> None:
         for metric in metric_names()
         if not re.search(f"``{metric}(_total)?``", TEXT)
     ] == []
+
+
+def test_every_rule_of_findings_is_documented() -> None:
+    page = PAGES["user/reports.rst"]
+    assert [rule for rule in Rule if f"\n``{rule}`` " not in page] == []
 
 
 def test_every_set_aside_reason_is_documented() -> None:

@@ -29,8 +29,15 @@ from profiler_bridge.late import is_mixed, late_spans
 from profiler_bridge.masking import Masker
 from profiler_bridge.notification import Notification
 from profiler_bridge.operation import kind, operation
-from profiler_bridge.report import comparison_page, html, osprofiler, tree
+from profiler_bridge.report import (
+    comparison_page,
+    critical,
+    html,
+    osprofiler,
+    tree,
+)
 from profiler_bridge.report.comparison import Comparison
+from profiler_bridge.report.findings import Limits, findings
 from profiler_bridge.report.formats import FORMATS
 from profiler_bridge.report.statistics import (
     By,
@@ -291,6 +298,7 @@ def sum_up_by(by: By, trace: Trace) -> Statistics:
     return statistics
 
 
+TOLD_OF_ANYTHING = Limits(1, 1, 0, 0.0, 0, 0, 0)
 REPORTS: dict[str, Callable[[Trace], object]] = {
     **{format_: partial(draw, format_) for format_ in FORMATS},
     "tree on a terminal": lambda trace: [
@@ -310,6 +318,11 @@ REPORTS: dict[str, Callable[[Trace], object]] = {
     ],
     "clocks": lambda trace: trace.adjusted(),
     "late": lambda trace: (late_spans(trace), is_mixed(trace)),
+    "critical path": lambda trace: (
+        [*critical.render(trace, 80)],
+        [*critical.render_json(trace)],
+    ),
+    "findings": lambda trace: findings(trace, TOLD_OF_ANYTHING),
 }
 
 
@@ -393,6 +406,20 @@ def in_turn(spans: int) -> list[Payload]:
     ]
 
 
+def statements_in_turn(spans: int) -> list[Payload]:
+    """Of each caller others, as often as each other."""
+    return [
+        payload
+        for number in range(1, spans + 1)
+        for payload in child(
+            *(number, number // 100, number * 100),
+            info={
+                "db": {"statement": f"SELECT t{number % 20 + number // 99}"}
+            },
+        )
+    ]
+
+
 def strangers(spans: int) -> list[Payload]:
     return [
         payload
@@ -459,6 +486,28 @@ def many_roots(spans: int) -> list[Payload]:
     ]
 
 
+def calls_in_calls(spans: int) -> list[Payload]:
+    """Each waits for the next one, which is the one that it holds."""
+    return [
+        payload
+        for number in range(1, spans + 1)
+        for payload in child(number, number - 1, number, 2 * (spans - number))
+    ]
+
+
+def casts_and_polls(spans: int) -> list[Payload]:
+    """Requests with gaps between them, in which all that they cast goes on."""
+    casts = range(2, spans + 1, 2)
+    return [
+        payload
+        for number in casts
+        for payload in (
+            *child(number - 1, 0, number * 100, name="wsgi"),
+            *child(number, number - 1, number * 100 + 5, 90 * spans),
+        )
+    ]
+
+
 SHAPES = {
     make.__name__: make
     for make in (
@@ -466,6 +515,7 @@ SHAPES = {
         *(
             siblings_at_once,
             in_turn,
+            statements_in_turn,
             strangers,
             again_and_again,
             one_large_parent,
@@ -473,12 +523,18 @@ SHAPES = {
         *(one_large_section, many_sections, many_roots),
     )
 }
+# With long paths through them.
+LONG_PATHS = {
+    make.__name__: make for make in (calls_in_calls, casts_and_polls)
+}
 SPANS = (1_000, 10_000)
 
 
 @lru_cache(len(SPANS))
 def trace_of(shape: str, spans: int) -> Trace:
-    return Trace.build(BASE, notifications(SHAPES[shape](spans)))
+    return Trace.build(
+        BASE, notifications((SHAPES | LONG_PATHS)[shape](spans))
+    )
 
 
 @pytest.mark.parametrize("step", NOTIFICATIONS)
@@ -494,4 +550,10 @@ def test_notifications_of_hostile_traces(shape: str, step: str) -> None:
 @pytest.mark.parametrize("format_", REPORTS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_report_of_hostile_traces(shape: str, format_: str) -> None:
+    check_growth(SPANS, partial(trace_of, shape), REPORTS[format_])
+
+
+@pytest.mark.parametrize("format_", ["critical path", "tree"])
+@pytest.mark.parametrize("shape", LONG_PATHS)
+def test_long_paths_through_hostile_traces(shape: str, format_: str) -> None:
     check_growth(SPANS, partial(trace_of, shape), REPORTS[format_])

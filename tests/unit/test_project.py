@@ -34,6 +34,7 @@ ROOMS = [
     "roots",
     "trace",
     "late",
+    "critical",
     "summary",
     "settled",
     "query",

@@ -24,7 +24,7 @@ def test_folds_siblings_that_are_alike() -> None:
         child(7, 1, 50, error="E"),
     )
     folded = lines(trace)[HEAD:]
-    assert [line[30:] for line in folded] == [
+    assert [line[39:] for line in folded] == [
         "db [shop:api@node-1]",
         "  d × 5",
         "  db ! E: it broke",

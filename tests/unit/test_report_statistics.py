@@ -325,5 +325,5 @@ def test_what_is_alike_has_the_same_key(
             project=project,
         )
         [first] = notifications([payload])
-        key = statistics._KEYS[by](first)
+        key = statistics.KEYS[by](first)
         assert keys.setdefault(statistics._SIGNS[by](first), key) == key

@@ -28,6 +28,8 @@ from tests.unit.test_trace import BASE, build, child, payload_lists
 
 # How many lines stand above the first span, where nothing is to be remarked.
 HEAD = 5
+# How many columns stand before the first operation.
+TIMES = 39
 DEFAULT = tree.TreeOptions()
 
 
@@ -38,7 +40,7 @@ def lines(trace: Trace, options: tree.TreeOptions = DEFAULT) -> list[str]:
 def operations(trace: Trace, options: tree.TreeOptions = DEFAULT) -> list[str]:
     """What stands behind the times, of each line below the heading."""
     below = lines(trace, options)
-    return [line[30:] for line in below[below.index("") + 2 :]]
+    return [line[TIMES:] for line in below[below.index("") + 2 :]]
 
 
 def alike(first: int, names: str, parent: int = 1) -> list[Any]:
@@ -56,13 +58,15 @@ def test_a_request() -> None:
         f"trace {base_id}, 2026-02-03T04:05:06.000007 UTC",
         "4 spans: complete",
         "",
-        "   start      total     self  operation",
-        "    0 us    11.0 ms  5.00 ms  POST /v1/servers [shop:api@node-1]",
-        " 2.00 ms    6.00 ms  4.00 ms    build [shop:conductor@node-2]",
-        " 3.00 ms    1.00 ms  1.00 ms      SELECT servers … WHERE servers.name"
-        " = %(name_1)s",
-        " 5.00 ms    1.00 ms  1.00 ms      UPDATE servers ! DBDeadlock: it"
-        " broke … SET state=? WHERE id = ?",
+        "   start      total     self critical  operation",
+        "    0 us    11.0 ms  5.00 ms  5.00 ms  POST /v1/servers"
+        " [shop:api@node-1]",
+        " 2.00 ms    6.00 ms  4.00 ms  4.00 ms    build"
+        " [shop:conductor@node-2]",
+        " 3.00 ms    1.00 ms  1.00 ms  1.00 ms      SELECT servers … WHERE"
+        " servers.name = %(name_1)s",
+        " 5.00 ms    1.00 ms  1.00 ms  1.00 ms      UPDATE servers !"
+        " DBDeadlock: it broke … SET state=? WHERE id = ?",
     ]
 
 
@@ -167,8 +171,38 @@ def test_a_recorded_server_create(columns: int) -> None:
     shown = [*tree.rows(trace, options, Heading.of(trace).late)]
     assert len(shown) < 1110
     assert sum(len(row.spans) + row.inside for row in shown) == 1227
-    assert any("Service.save × 6 (late, 12 inside)" in line for line in text)
+    assert any("Service.save × 6 (late, 12 ins" in line for line in text)
     assert ("━" in "".join(text)) == (columns == 160)
+
+
+def test_what_is_on_the_critical_path() -> None:
+    """The time that the end waited for it; nothing for what nobody did."""
+    request = {"request": {"method": "GET", "path": "/v3"}}
+    trace = build(
+        child(1, duration=100, name="wsgi", info=request),
+        *(child(2, 1, 10, 60), child(3, 1, 20, 70), child(4, 1, 92, 5)),
+        # Three in one line, of which one is not on the path.
+        *(child(5, 3, 30, 5), child(6, 3, 33, 10), child(7, 3, 60, 10)),
+        child(9, 1, 95, 10, name="goes on"),
+        child(8, at=150, name="wsgi", info=request),
+    )
+    text = lines(trace)
+    at = text.index("")
+    assert text[at - 1] == (
+        "critical path: 160 ms; in 45.0 ms of it nothing known ran"
+    )
+    assert [
+        (line[30:38].strip(), line[TIMES:].strip().partition(" [")[0])
+        for line in text[at + 2 :]
+    ] == [
+        ("25.0 ms", "GET /v3"),
+        ("", "db"),
+        ("50.0 ms", "db"),
+        ("20.0 ms", "db × 3"),
+        ("5.00 ms", "db"),
+        ("5.00 ms", "goes on"),
+        ("10.0 ms", "GET /v3"),
+    ]
 
 
 def test_a_recorded_request_to_keystone() -> None:
@@ -176,7 +210,7 @@ def test_a_recorded_request_to_keystone() -> None:
     text = lines(trace, tree.TreeOptions(width=80))
     assert text[0] == "POST /v3/auth/tokens: 622 ms"
     assert " [keystone:public@vm]" in text[HEAD]
-    assert text[HEAD + 2][30:] == "  SELECT project … WHERE project.id = ?"
+    assert text[HEAD + 2][TIMES:] == "  SELECT project … WHERE project.id = ?"
     [folded] = [line for line in text if "implied_role" in line]
     assert folded[:40].split()[2:4] == ["6.77", "ms"]
     assert folded.endswith("(BEGIN; SELECT implied_role) × 4")
@@ -192,7 +226,7 @@ def test_no_line_is_wider_than_asked_for(
     ):
         text = lines(build(payloads), options)
         below = text[text.index("") :]
-        assert max(map(width, below)) <= max(columns, 52)
+        assert max(map(width, below)) <= max(columns, 61)
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
@@ -207,14 +241,14 @@ def test_a_failure_is_said_whatever_else_is_not() -> None:
         *(child(1, duration=100), child(2, 1, name="x" * 40, error="E" * 40)),
         child(3, 1, 20, name="short", error="E"),
     )
-    text = lines(trace, tree.TreeOptions(width=80))
-    assert [line[30:] for line in text[HEAD:]] == [
+    text = lines(trace, tree.TreeOptions(width=89))
+    assert [line[TIMES:] for line in text[HEAD:]] == [
         "db [shop:api@node-1]",
         f"  {'x' * 40}",
         f"    ! {'E' * 40}: i…",
         "  short ! E: it broke",
     ]
-    assert not text[HEAD + 2][:30].strip()
+    assert not text[HEAD + 2][:TIMES].strip()
 
 
 def test_how_often_is_said_whatever_else_is_not() -> None:

@@ -22,20 +22,23 @@ from profiler_bridge.api.pages import (
     showing,
 )
 
-#: Of every page but a trace's own, which has its style and script in it.
-POLICY = "; ".join(
+_POLICY = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
         "img-src 'self'",
+        "frame-src 'self'",
         "base-uri 'none'",
         "form-action 'self'",
-        "frame-ancestors 'none'",
         "require-trusted-types-for 'script'",
         "trusted-types 'none'",
     )
 )
+#: Of every page but a trace's own, which has its style and script in it.
+POLICY = f"{_POLICY}; frame-ancestors 'none'"
+#: Of what is a part of such a page.
+FRAME_POLICY = f"{_POLICY}; frame-ancestors 'self'"
 
 
 def blueprint() -> flask.Blueprint:
@@ -46,6 +49,7 @@ def blueprint() -> flask.Blueprint:
     pages.add_url_rule("/", view_func=listing.start)
     pages.add_url_rule("/open", view_func=listing.open_trace)
     pages.add_url_rule("/traces", view_func=listing.traces)
+    pages.add_url_rule("/scatter", view_func=listing.scatter)
     pages.add_url_rule("/traces/<base_id>", view_func=showing.trace)
     pages.add_url_rule("/traces/<base_id>/tree", view_func=showing.tree)
     pages.add_url_rule(
@@ -65,8 +69,8 @@ def _not_found(error: Exception) -> flask.Response:
 
 
 def _storage_away(error: Exception) -> flask.Response:
-    status, message = errors.describe(error)
-    answer = markup.page("storage_away.html", status, message=message)
+    status, _ = errors.describe(error)
+    answer = markup.page("storage_away.html", status, is_away=status == 503)
     # It may be back soon, and then the page is what was asked for.
     answer.headers["Refresh"] = answer.headers["Retry-After"] = "10"
     return answer
@@ -74,7 +78,10 @@ def _storage_away(error: Exception) -> flask.Response:
 
 def _secure(answer: flask.Response) -> flask.Response:
     headers = answer.headers
-    headers.setdefault("Content-Security-Policy", POLICY)
+    is_part = flask.request.endpoint == "pages.scatter"
+    headers.setdefault(
+        "Content-Security-Policy", FRAME_POLICY if is_part else POLICY
+    )
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Referrer-Policy", "no-referrer")
     return answer

@@ -31,6 +31,7 @@ from profiler_bridge.arguments import query_of_text
 from profiler_bridge.query import TraceQuery
 from profiler_bridge.report import comparison_page
 from profiler_bridge.report.comparison import Comparison
+from profiler_bridge.report.significance import FEWEST
 from profiler_bridge.report.statistics import By, Statistics
 from profiler_bridge.roots import Roots
 from profiler_bridge.summary import TraceSummary
@@ -103,6 +104,7 @@ def compare() -> Response:
         "compare.html",
         **values,
         comparison=comparison,
+        least=FEWEST,
         heads=_safe(comparison_page.heads(by)),
         rows=_safe(comparison_page.rows(comparison)),
         left_out=max(len(comparison.changes) - comparison_page.MOST_ROWS, 0),

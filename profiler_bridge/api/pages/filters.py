@@ -130,6 +130,11 @@ def plain_url() -> str | None:
     return flask.url_for(flask.request.endpoint or "", **values)
 
 
+def is_empty() -> bool:
+    """Whether nothing is stored."""
+    return not storage().list_traces(TraceQuery(limit=1))
+
+
 class Offered(NamedTuple):
     """Names that a form offers, sorted; empty where there are none.
 

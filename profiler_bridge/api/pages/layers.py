@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 #: The size of a box, but for its height, and of what is between two.
-WIDTH, GAP, SPACE = 140, 104, 18
+WIDTH, GAP, SPACE = 150, 100, 18
 # Of a box without calls, of one more call, and around all.
 _LEAST, _CALL, _MARGIN = 34, 17, 10
 # How often boxes are put nearer to those that they have calls with.

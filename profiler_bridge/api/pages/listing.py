@@ -11,16 +11,19 @@ import flask
 from werkzeug.wrappers import Response
 
 from profiler_bridge import exceptions
+from profiler_bridge.api import errors
 from profiler_bridge.api.app import storage
 from profiler_bridge.api.pages import markup
 from profiler_bridge.api.pages.filters import (
     DEFAULT_LIMIT,
     Filters,
     Offered,
+    is_empty,
     most_traces,
     plain_url,
+    time_limit,
 )
-from profiler_bridge.api.pages.scatter import Scatter
+from profiler_bridge.api.pages.scatter import MOST, Scatter
 from profiler_bridge.notification import is_id
 from profiler_bridge.query import Sort, TraceQuery
 from profiler_bridge.storage.pages import Page
@@ -30,6 +33,8 @@ from profiler_bridge.text import printable
 #: How many traces may be asked for at once, and every how many seconds.
 LIMITS = (20, DEFAULT_LIMIT, 100, 200, 500, 1000)
 INTERVALS = (5, 10, 30, 60, 300)
+#: For so many seconds traces are looked for that are drawn beside the list.
+DRAWN_IN = 3.0
 _MOST_HOSTS = 100
 
 
@@ -95,15 +100,52 @@ def traces() -> Response:
         longest=max((one.duration for one in shown), default=0),
         stopped=page.stopped,
         next=last.base_id if last is not None and has_next else None,
-        scatter=Scatter.of(shown),
+        is_drawn=len(shown) > 1,
         hosts=sorted({host for one in shown for host in one.hosts})[
             :_MOST_HOSTS
         ],
-        is_empty=not shown and page.stopped is None and not _any(),
+        is_empty=not shown and page.stopped is None and is_empty(),
     )
     if refresh:
         answer.headers["Refresh"] = str(refresh)
     return answer
+
+
+def scatter() -> Response:
+    """Traces as dots, from the first of a list on: a page for a frame in it.
+
+    So the list waits for none but those that it shows.
+    """
+    query = Filters.of(flask.request.args).query
+    if query is None:
+        flask.abort(400)
+    query = dataclasses.replace(
+        query,
+        limit=min(MOST, most_traces()),
+        time_limit=min(DRAWN_IN, time_limit()),
+    )
+    try:
+        page = storage().page(query)
+    except exceptions.BridgeError as error:
+        # A whole page about it would not fit in.
+        status, message = errors.describe(error)
+        return markup.page(
+            "scatter.html", status, scatter=None, message=f"{message}."
+        )
+    return markup.page(
+        "scatter.html",
+        scatter=Scatter.of(page.traces),
+        message=(
+            f"In {query.time_limit:g} s fewer than two traces to draw were"
+            " found."
+            if page.stopped
+            else "Fewer than two traces to draw."
+        ),
+        query=query,
+        is_stopped=page.stopped is not None,
+        is_full=len(page.traces) == query.limit,
+        is_longest=query.sort is Sort.DURATION,
+    )
 
 
 def _page(query: TraceQuery) -> tuple[list[TraceSummary], Page, bool]:
@@ -122,8 +164,3 @@ def _page(query: TraceQuery) -> tuple[list[TraceSummary], Page, bool]:
         page,
         len(page.traces) > query.limit,
     )
-
-
-def _any() -> bool:
-    """Whether anything is stored."""
-    return bool(storage().list_traces(TraceQuery(limit=1)))

@@ -74,6 +74,11 @@ def label(text: str, most: int) -> str:
     return shown if len(shown) <= most else f"{shown[: most - 1]}\u2026"
 
 
+def is_open() -> bool:
+    """Whether anybody may read, perhaps from another host."""
+    return bool(flask.current_app.config["IS_OPEN"])
+
+
 def _encodable(value: Any) -> Any:
     # Half a surrogate pair cannot be in a URL.
     if isinstance(value, str):
@@ -97,6 +102,6 @@ _environment = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.globals.update(link=link, moment=moment)
+_environment.globals.update(is_open=is_open, link=link, moment=moment)
 _environment.filters.update(duration=duration, cut=text, label=label)
 _environment.filters["count"] = lambda number: f"{number:,}"

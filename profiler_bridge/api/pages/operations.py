@@ -15,6 +15,7 @@ from profiler_bridge.api.pages.filters import (
     Filters,
     Offered,
     Reading,
+    is_empty,
     plain_url,
 )
 from profiler_bridge.api.pages.listing import LIMITS
@@ -122,6 +123,7 @@ def operations() -> Response:
         rows=rows[:MOST_ROWS],
         left_out=max(len(rows) - MOST_ROWS, 0),
         is_longest=filters.query.sort is Sort.DURATION,
+        is_empty=not statistics.traces and is_empty(),
     )
 
 
@@ -152,7 +154,7 @@ def _args(
             added["host"] = what
         case _:
             return None
-    if service and by is By.OPERATION:
+    if service:
         added["service"] = service
     if any(value.startswith("!") for value in added.values()):
         return None

@@ -27,7 +27,7 @@ class Dot:
 class Scatter:
     """Where traces stand.
 
-    :param dots: of the first :data:`MOST`
+    :param dots: of the first :data:`MOST`; last those with an error
     :param lines: durations in microseconds, and where they are, in percent
         from the top: powers of ten
     :param first: the least start, microseconds since 1970
@@ -64,6 +64,8 @@ class Scatter:
             )
             for one, power in zip(shown, powers, strict=True)
         ]
+        # What lies on another is seen.
+        dots.sort(key=lambda dot: dot.summary.errors > 0)
         # Of many powers not each has a line.
         step = math.ceil((top - bottom) / 4)
         lines = [

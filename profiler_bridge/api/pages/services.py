@@ -14,6 +14,7 @@ from profiler_bridge.api.pages.filters import (
     Filters,
     Offered,
     Reading,
+    is_empty,
     plain_url,
 )
 from profiler_bridge.api.pages.listing import LIMITS
@@ -84,6 +85,7 @@ def services() -> Response:
         width=layers.WIDTH,
         services={*names.values()},
         is_longest=filters.query.sort is Sort.DURATION,
+        is_empty=not statistics.traces and is_empty(),
     )
 
 

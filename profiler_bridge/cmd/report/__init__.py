@@ -10,11 +10,12 @@ import sys
 
 from profiler_bridge.cmd.app import BridgeApp
 from profiler_bridge.cmd.report.diff import Diff
+from profiler_bridge.cmd.report.findings import Findings
 from profiler_bridge.cmd.report.list import List
 from profiler_bridge.cmd.report.show import Show
 from profiler_bridge.cmd.report.stats import Stats
 
-__all__ = ["main", "Diff", "List", "Show", "Stats"]
+__all__ = ["main", "Diff", "Findings", "List", "Show", "Stats"]
 
 
 def main() -> int:

@@ -23,7 +23,7 @@ from profiler_bridge.cmd.report.fitting import FittingTable
 from profiler_bridge.notification import is_id
 from profiler_bridge.query import Sort, TraceQuery
 from profiler_bridge.report import json
-from profiler_bridge.report.statistics import Statistics
+from profiler_bridge.report.statistics import Sums
 from profiler_bridge.storage.pages import Page
 from profiler_bridge.storage.traces import Storage
 from profiler_bridge.summary import TraceSummary
@@ -155,18 +155,15 @@ class ReadingCommand(BridgeCommand):
                     " traces that match\n"
                 )
 
-    def statistics(
-        self, traces: Iterable[Trace], statistics: Statistics
-    ) -> Statistics:
-        """Add traces to statistics; on a terminal count them meanwhile."""
+    def sum_up(self, traces: Iterable[Trace], sums: Sums[Any]) -> None:
+        """Add traces to sums; on a terminal count them meanwhile."""
         terminal = self.app.stderr.isatty()
         for trace in traces:
-            statistics.add(trace)
+            sums.add(trace)
             if terminal:
-                self.app.stderr.write(f"\r{statistics.traces:,} traces ")
+                self.app.stderr.write(f"\r{sums.traces:,} traces ")
         if terminal:
             self.app.stderr.write(CLEARED)
-        return statistics
 
 
 def _pages(storage: Storage, query: TraceQuery) -> Iterator[Page]:

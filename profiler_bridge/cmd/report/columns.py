@@ -64,6 +64,16 @@ class Percent(FormattableColumn[float | None]):
         return None if self._value is None else round(self._value, 1)
 
 
+class Share(FormattableColumn[float]):
+    """A part of a whole, 0 to 1; in percent."""
+
+    def human_readable(self) -> str:
+        return f"{self._value:.1%}".rjust(6)
+
+    def machine_readable(self) -> float:
+        return round(100 * self._value, 2)
+
+
 class Statement(Printable):
     """SQL, of which people see from where rather than what it selects."""
 

@@ -115,7 +115,7 @@ class Diff(ListingCommand):
         names = [part.partition("=")[0].strip() for part in text.split(",")]
         if "limit" not in names:
             query = replace(query, limit=None)
-        self.statistics(self.stored(query), statistics)
+        self.sum_up(self.stored(query), statistics)
         if not statistics.traces:
             raise exceptions.TraceNotFound(
                 f"no trace matches {columns.for_people(text)}"

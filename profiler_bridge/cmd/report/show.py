@@ -9,7 +9,7 @@ import dataclasses
 import time
 from collections.abc import Iterable
 
-from profiler_bridge import arguments
+from profiler_bridge import arguments, exceptions
 from profiler_bridge.cmd.report import terminal
 from profiler_bridge.cmd.report.base import ReadingCommand
 from profiler_bridge.cmd.report.files import write_private
@@ -22,6 +22,8 @@ _QUIET = 6.0
 _TIMEOUT = "60s"
 # For so many seconds an incomplete trace may only be late.
 _STILL_ARRIVING = 30.0
+# The formats that a critical path alone can have.
+_CRITICAL = ("tree", "json")
 
 
 class Show(ReadingCommand):
@@ -71,6 +73,14 @@ class Show(ReadingCommand):
             " because two hosts' clocks disagree; times in raw payloads stay"
             " as they are",
         )
+        parser.add_argument(
+            "--critical",
+            action="store_true",
+            help="only what the end of the request waited for, its critical"
+            " path: how long for each operation, service and kind; as text,"
+            " or with -f json. Operations below --min-duration, or 0.5%% of"
+            " the path, are one line, unless --no-fold is given.",
+        )
         drawing = parser.add_argument_group("the tree")
         drawing.add_argument(
             "--max-depth",
@@ -91,6 +101,11 @@ class Show(ReadingCommand):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
+        if parsed_args.critical and parsed_args.format not in _CRITICAL:
+            raise exceptions.ConfigurationError(
+                "--critical: there is no such report with -f"
+                f" {parsed_args.format}; leave it away, or take -f json"
+            )
         base_id = parsed_args.wait and self.stored_id(parsed_args.trace)
         if base_id:
             self._wait(base_id, parsed_args.timeout / 1_000_000)
@@ -114,9 +129,11 @@ class Show(ReadingCommand):
     def _render(
         self, trace: Trace, parsed_args: argparse.Namespace
     ) -> Iterable[str]:
-        from profiler_bridge.report import tree
+        from profiler_bridge.report import critical, tree
         from profiler_bridge.report.formats import FORMATS
 
+        if parsed_args.critical and parsed_args.format == "json":
+            return critical.render_json(trace)
         if parsed_args.format != "tree":
             return FORMATS[parsed_args.format](trace)
         options = tree.TreeOptions(
@@ -133,6 +150,9 @@ class Show(ReadingCommand):
                 bars=not terminal.is_dumb(stdout),
                 ascii=terminal.is_ascii(stdout),
             )
+        if parsed_args.critical:
+            least = 0 if parsed_args.no_fold else options.min_duration
+            return critical.render(trace, options.width, least, options.ascii)
         return tree.render(trace, options)
 
     def _wait(self, base_id: str, timeout: float) -> None:

@@ -10,11 +10,13 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
-from profiler_bridge import arguments
+from profiler_bridge import arguments, exceptions
 from profiler_bridge.cmd.report.base import ListingCommand
-from profiler_bridge.cmd.report.columns import BaseID, Duration
+from profiler_bridge.cmd.report.columns import BaseID, Duration, Share
 from profiler_bridge.cmd.report.tables import Column, add_long, keys, table
-from profiler_bridge.report.statistics import By, Group, Key, Statistics
+from profiler_bridge.query import TraceQuery
+from profiler_bridge.report.statistics import By, Group, Key, Statistics, Sums
+from profiler_bridge.report.waits import Wait, Waits
 from profiler_bridge.trace import Trace
 
 _Row = tuple[Key, Group]
@@ -46,6 +48,12 @@ class Stats(ListingCommand):
             help="leave out what a service's thread did for others, long"
             " after the request was over",
         )
+        parser.add_argument(
+            "--critical",
+            action="store_true",
+            help="only what the ends of requests waited for, their critical"
+            " paths; 'Share' is the mean over all traces; not with --by root",
+        )
         add_long(parser)
         arguments.add_filters(parser)
         return parser
@@ -53,22 +61,33 @@ class Stats(ListingCommand):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[Sequence[str], Iterable[Any]]:
+        if parsed_args.critical and parsed_args.by is By.ROOT:
+            raise exceptions.ConfigurationError(
+                "--critical: not with --by root, which sums up whole traces"
+            )
         query = replace(arguments.query(parsed_args), limit=parsed_args.limit)
         if parsed_args.trace:
             traces: Iterable[Trace] = map(self.trace, parsed_args.trace)
         else:
             traces = self.stored(query)
+        if parsed_args.critical:
+            waits = Waits(parsed_args.by)
+            self._sum_up(traces, waits, query)
+            shown = _columns_of_waits(waits)
+            return table(shown, waits.ordered(), parsed_args)
         by = parsed_args.by
-        statistics = self.statistics(
-            traces, Statistics(by, parsed_args.without_late)
-        )
-        self.app.stderr.write(
-            f"{statistics}\n"
-            if statistics.traces
-            else self.what_there_is(query)
-        )
+        statistics = Statistics(by, parsed_args.without_late)
+        self._sum_up(traces, statistics, query)
         rows = sorted(statistics.groups.items(), key=_ORDER.get(by, _by_time))
         return table(_columns(statistics), rows, parsed_args)
+
+    def _sum_up(
+        self, traces: Iterable[Trace], sums: Sums[Any], query: TraceQuery
+    ) -> None:
+        self.sum_up(traces, sums)
+        self.app.stderr.write(
+            f"{sums}\n" if sums.traces else self.what_there_is(query)
+        )
 
 
 def _by_time(row: _Row) -> tuple[Any, ...]:
@@ -146,3 +165,21 @@ def _columns(statistics: Statistics) -> list[Column[_Row]]:
         replace(_ERRORS, is_long=not has_errors),
         *_OF_ROOTS,
     ]
+
+
+_Waited = tuple[Key, Wait]
+
+
+def _columns_of_waits(waits: Waits) -> list[Column[_Waited]]:
+    shown: list[Column[_Waited]] = keys(waits.by, itemgetter(0))
+    columns: list[Column[_Waited]] = [
+        Column("Traces", lambda row: row[1].traces),
+        Column("Spans", lambda row: row[1].spans, True),
+        Column("Critical", lambda row: Duration(row[1].time)),
+        Column("Share", lambda row: Share(waits.share(row[1]))),
+        Column("Max", lambda row: Duration(row[1].most), True),
+        Column("Trace", lambda row: BaseID(row[1].base_id), True),
+    ]
+    # The widest last, where it can be cut.
+    is_last = waits.by is By.STATEMENT
+    return columns + shown if is_last else shown + columns

@@ -29,7 +29,7 @@ function showTimes(isLocal) {
   for (const element of document.querySelectorAll(".zone")) {
     element.textContent = isLocal ? name : "UTC";
   }
-  zone.setAttribute("aria-pressed", String(isLocal));
+  zone?.setAttribute("aria-pressed", String(isLocal));
 }
 
 // A browser may forbid to keep anything.
@@ -50,12 +50,18 @@ function keep(isLocal) {
 }
 
 if (times.length) {
-  zone.hidden = false;
   let isLocal = kept();
   showTimes(isLocal);
-  zone.addEventListener("click", () => {
+  // There is none in a frame, which hears of the page's.
+  if (zone) zone.hidden = false;
+  zone?.addEventListener("click", () => {
     isLocal = !isLocal;
     keep(isLocal);
+    showTimes(isLocal);
+  });
+  addEventListener("storage", event => {
+    if (event.key !== KEY) return;
+    isLocal = kept();
     showTimes(isLocal);
   });
 }
@@ -77,5 +83,6 @@ document.addEventListener("keydown", event => {
   if (event.key !== "/" || !first || isTyping) return;
   if (event.ctrlKey || event.altKey || event.metaKey) return;
   event.preventDefault();
+  first.closest("details")?.setAttribute("open", "");
   first.select();
 });
