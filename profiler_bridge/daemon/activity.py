@@ -39,9 +39,7 @@ class _Counts:
     lag: float = 0.0
 
     def received(self) -> int:
-        return (
-            self.stored + self.redelivered + self.set_aside + self.requeued
-        )
+        return self.stored + self.redelivered + self.set_aside + self.requeued
 
     def __str__(self) -> str:
         return (

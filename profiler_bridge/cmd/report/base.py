@@ -46,8 +46,8 @@ class ReadingCommand(BridgeCommand):
         parser.add_argument(
             "--include-osprofiler",
             action="store_true",
-            help="also what osprofiler's own redis driver stored; to list"
-            " that, every key of the database is looked at",
+            help="Also what osprofiler's own redis driver stored; to list"
+            " that, every key of the database is looked at.",
         )
         return parser
 
