@@ -131,52 +131,52 @@ FILTERS = [
     Filter(
         "root",
         str,
-        "a request that it began with, as 'POST /v2.1/servers*'",
+        "A request that it began with, as 'POST /v2.1/servers*'.",
         "roots",
         "PATTERN",
     ),
     Filter(
         "about",
         resource,
-        "a request's path has this UUID: of a server, an image, a network."
-        " A create is found by the requests that followed it",
+        "A request's path has this UUID: of a server, an image, a network."
+        " A create is found by the requests that followed it.",
         "about",
         "UUID",
     ),
     Filter(
         "service",
         str,
-        "a service took part: nova, nova-compute or nova:nova-compute",
+        "A service took part: nova, nova-compute or nova:nova-compute.",
         "services",
     ),
-    Filter("project", str, "a project's service took part", "projects"),
-    Filter("host", str, "a host took part", "hosts"),
+    Filter("project", str, "A project's service took part.", "projects"),
+    Filter("host", str, "A host took part.", "hosts"),
     Filter(
         "operation",
         str,
-        "a span did this, as 'SELECT*', for which all notifications are read",
+        "A span did this, as 'SELECT*', for which all notifications are read.",
         "operations",
         "PATTERN",
     ),
-    Filter("name", str, "a trace point of that name, as db or wsgi", "names"),
+    Filter("name", str, "A trace point of that name, as db or wsgi.", "names"),
     Filter(
-        "since", moment, "started at or after: ISO 8601, or 15m, 2h, 7d ago"
+        "since", moment, "Started at or after: ISO 8601, or 15m, 2h, 7d ago."
     ),
-    Filter("until", moment, "started before"),
-    Filter("error", None, "an operation ended with an exception"),
-    Filter("min-duration", duration, "lasted at least: 20ms, 1.5s"),
-    Filter("max-duration", duration, "lasted at most"),
-    Filter("incomplete", None, "something of it is missing"),
+    Filter("until", moment, "Started before."),
+    Filter("error", None, "An operation ended with an exception."),
+    Filter("min-duration", duration, "Lasted at least: 20ms, 1.5s."),
+    Filter("max-duration", duration, "Lasted at most."),
+    Filter("incomplete", None, "Something of it is missing."),
     Filter(
         "time-limit",
         seconds,
-        "look no longer than so many seconds",
+        "Look no longer than so many seconds.",
     ),
     Filter(
-        "sort", Sort, "by start, the newest first, or duration, longest first"
+        "sort", Sort, "By start, the newest first, or duration, longest first."
     ),
-    Filter("limit", positive, "at most so many"),
-    Filter("marker", base_id, "those after this base_id: the next page"),
+    Filter("limit", positive, "At most so many."),
+    Filter("marker", base_id, "Those after this base_id: the next page."),
 ]
 
 # Those that make a page of what the others choose.

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
+from ipaddress import ip_address
 
 from oslo_config import cfg
 
@@ -92,3 +94,12 @@ OPTS: Sequence[cfg.Opt] = [
         " /healthcheck is.",
     ),
 ]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches an address, or a name's.
+
+    :raises OSError: the name has no address
+    """
+    addresses = socket.getaddrinfo(host, None, proto=socket.IPPROTO_TCP)
+    return all(ip_address(to[4][0]).is_loopback for to in addresses)

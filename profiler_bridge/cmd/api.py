@@ -6,15 +6,14 @@ from __future__ import annotations
 
 import logging
 import signal
-import socket
 import sys
-from ipaddress import ip_address
 from typing import Any, NoReturn
 from wsgiref.types import WSGIApplication
 
 from oslo_config import cfg
 
 from profiler_bridge import config, exceptions
+from profiler_bridge.api.options import is_loopback
 from profiler_bridge.text import printable
 
 LOG = logging.getLogger(__name__)
@@ -38,12 +37,6 @@ class _OneLine(logging.Filter):
         return True
 
 
-def _is_loopback(host: str) -> bool:
-    """Whether nobody but this machine reaches an address, or a name's."""
-    found = socket.getaddrinfo(host, None, proto=socket.IPPROTO_TCP)
-    return all(ip_address(each[4][0]).is_loopback for each in found)
-
-
 def check(conf: cfg.ConfigOpts) -> bool:
     """Refuse to show all traces to who has not said who it is.
 
@@ -54,7 +47,7 @@ def check(conf: cfg.ConfigOpts) -> bool:
     """
     options = conf.api
     try:
-        is_local = _is_loopback(options.host)
+        is_local = is_loopback(options.host)
     except OSError as error:
         raise exceptions.ConfigurationError(
             f"host in [api]: {options.host}: {error.strerror}"

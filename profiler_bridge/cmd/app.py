@@ -34,14 +34,14 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="PATH",
         default=[],
-        help="the daemon's configuration file; may be repeated",
+        help="The daemon's configuration file; may be repeated.",
     )
     parser.add_argument(
         "--connection-string",
         metavar="URL",
         default=os.environ.get(ENVIRONMENT),
-        help="the storage, instead of the first in the configuration"
-        f" file; env[{ENVIRONMENT}]",
+        help="The storage, instead of the first in the configuration"
+        f" file; env[{ENVIRONMENT}].",
     )
 
 

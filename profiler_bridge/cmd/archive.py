@@ -28,21 +28,21 @@ class WriteArchive(BridgeCommand):
             "--from",
             dest="source",
             metavar="URL",
-            help="read from this storage; by default the first in the"
-            " configuration file",
+            help="Read from this storage; by default the first in the"
+            " configuration file.",
         )
         parser.add_argument(
             "--to",
             metavar="DIRECTORY",
             type=Path,
             required=True,
-            help="where the files go; made if it is missing",
+            help="Where the files go; made if it is missing.",
         )
         parser.add_argument(
             "--compression",
             choices=list(COMPRESSIONS),
             default="gzip",
-            help="by default gzip",
+            help="By default gzip.",
         )
         arguments.add_filters(parser, paging=False)
         return parser

@@ -26,9 +26,9 @@ class Check(BridgeCommand, Lister):
             "--bridges",
             type=int,
             metavar="N",
-            help="how many daemons with this configuration run now, on all"
+            help="How many daemons with this configuration run now, on all"
             " hosts together; whoever else reads their queue takes"
-            " notifications away from them (default: those of this host)",
+            " notifications away from them (default: those of this host).",
         )
         return parser
 

@@ -34,27 +34,27 @@ class Copy(BridgeCommand):
             "--from",
             dest="source",
             metavar="URL",
-            help="copy from this storage",
+            help="Copy from this storage.",
         )
         parser.add_argument(
             "--from-osprofiler",
             metavar="URL",
-            help="copy what osprofiler's own redis or sqlalchemy driver stored"
-            " with this connection string",
+            help="Copy what osprofiler's own redis or sqlalchemy driver stored"
+            " with this connection string.",
         )
         parser.add_argument(
             "--to",
             metavar="URL",
-            help="copy into this storage; by default the first in the"
-            " configuration file",
+            help="Copy into this storage; by default the first in the"
+            " configuration file.",
         )
         parser.add_argument(
             "file",
             nargs="*",
             metavar="FILE",
-            help="take in what 'archive' wrote, a directory or some of its"
+            help="Take in what 'archive' wrote, a directory or some of its"
             " files, and reports of 'osprofiler trace show --json' or"
-            " 'profiler-bridge-report show -f json'",
+            " 'profiler-bridge-report show -f json'.",
         )
         arguments.add_filters(parser, paging=False)
         return parser

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,16 @@ def main() -> int:
         " a SQLite database, and report on it.",
     )
     parser.add_argument(
+        "--version",
+        action="version",
+        version=f"%(prog)s {metadata.version(config.PROJECT)}",
+        help="Show the version and exit.",
+    )
+    parser.add_argument(
         "--directory",
         type=Path,
         default=Path("profiler-bridge-demo"),
-        help="where the database goes (default: %(default)s)",
+        help="Where the database goes (default: %(default)s).",
     )
     parser.add_argument(
         "--serve",
@@ -60,8 +67,8 @@ def main() -> int:
         type=_port,
         const=_PORT,
         metavar="PORT",
-        help="at the end show pages of it to a browser on this machine, until"
-        f" Ctrl-C (port: {_PORT}); needs profiler_bridge[api]",
+        help="At the end show pages of it to a browser on this machine, until"
+        f" Ctrl-C (port: {_PORT}); needs profiler_bridge[api].",
     )
     args = parser.parse_args()
     try:

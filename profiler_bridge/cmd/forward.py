@@ -39,8 +39,8 @@ class Forward(BridgeCommand):
             "--endpoint",
             metavar="URL",
             action="append",
-            help="send to this in place of the configured, whatever 'match'"
-            " says: otlp+http://host:4318; may be given more than once",
+            help="Send to this in place of the configured, whatever 'match'"
+            " says: otlp+http://host:4318; may be given more than once.",
         )
         arguments.add_filters(parser, paging=False)
         return parser

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from importlib import metadata
 from pathlib import Path
 
 # Its sitecustomize.py runs at the start of the program's Python.
@@ -21,9 +22,15 @@ def main() -> int:
         " requests apart. It has to use the Python that profiler_bridge is"
         " installed for.",
     )
-    parser.add_argument("command", metavar="COMMAND")
     parser.add_argument(
-        "args", metavar="...", nargs=argparse.REMAINDER, help="its arguments"
+        "--version",
+        action="version",
+        version=f"%(prog)s {metadata.version('profiler_bridge')}",
+        help="Show the version and exit.",
+    )
+    parser.add_argument("command", metavar="COMMAND", help="The program.")
+    parser.add_argument(
+        "args", metavar="...", nargs=argparse.REMAINDER, help="Its arguments."
     )
     args = parser.parse_args()
     others = os.environ.get("PYTHONPATH")

@@ -41,19 +41,19 @@ class Purge(BridgeCommand):
             "--older-than",
             metavar="AGE",
             type=arguments.age,
-            help="in place of retention, for traces that no rule matches: 12h,"
-            " 7d",
+            help="In place of retention, for traces that no rule matches: 12h,"
+            " 7d.",
         )
         parser.add_argument(
             "--ignore-rules",
             action="store_true",
-            help="delete what is older, whatever the rules in the"
-            " configuration file keep",
+            help="Delete what is older, whatever the rules in the"
+            " configuration file keep.",
         )
         parser.add_argument(
             "--dry-run",
             action="store_true",
-            help="say how many they are, by rule, and delete nothing",
+            help="Say how many they are, by rule, and delete nothing.",
         )
         return parser
 

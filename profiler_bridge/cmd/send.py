@@ -41,17 +41,17 @@ class Send(BridgeCommand):
         parser.add_argument(
             "file",
             metavar="FILE",
-            help="has in each line, as JSON, a point, or many in one object,"
+            help="Has in each line, as JSON, a point, or many in one object,"
             " or the notification of oslo.messaging that they came in; - is"
-            " the standard input",
+            " the standard input.",
         )
         parser.add_argument(
             "--timeout",
             type=float,
             default=30.0,
             metavar="SECONDS",
-            help="how long the bus may take for each 10 MB of points"
-            " (default: %(default)g)",
+            help="How long the bus may take for each 10 MB of points"
+            " (default: %(default)g).",
         )
         return parser
 

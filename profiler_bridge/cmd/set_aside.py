@@ -44,9 +44,9 @@ class SetAsideSelection(SetAsideCommand):
         parser = super().get_parser(prog_name)
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument(
-            "id", nargs="*", type=int, default=[], help="by their numbers"
+            "id", nargs="*", type=int, default=[], help="By their numbers."
         )
-        which.add_argument("--all", action="store_true", help="all of them")
+        which.add_argument("--all", action="store_true", help="All of them.")
         return parser
 
     def ids(self, parsed_args: argparse.Namespace) -> list[int] | None:

@@ -16,6 +16,7 @@ from oslo_log import log as logging
 
 from profiler_bridge import exceptions
 from profiler_bridge.bus.reader import Message
+from profiler_bridge.daemon.activity import Activity
 from profiler_bridge.daemon.refused import (
     RefusedMessages,
     refuse_point,
@@ -91,7 +92,7 @@ class Collector:
     :param storage: where notifications go
     :param set_aside: where messages go that can never be stored
     :param masker: takes out secrets; None lets them be
-    :param metrics: what is counted, a batch at a time; None counts nothing
+    :param metrics: what is counted, a batch at a time; None where they are off
     :param waiting_limit: how many messages may wait for the set-aside file
         while others are stored
     :param expect: called with the seconds within which this loop calls it
@@ -109,12 +110,12 @@ class Collector:
     ) -> None:
         self._storage = storage
         self._decode = masker.decode if masker else Notification.from_payload
-        self._metrics = metrics
+        self._activity = Activity(str(storage), metrics)
         self._expect = expect
         self._stopping = threading.Event()
         self._refused = RefusedMessages(
             set_aside,
-            metrics,
+            self._activity,
             waiting_limit,
             self._stopping,
             partial(expect, TURN),
@@ -134,8 +135,10 @@ class Collector:
         while not reader.ended:
             self._expect(TURN)
             self.collect(reader.take(1.0), reader)
+            self._activity.log()
         self._refused.give_back_all(reader)
         self._refused.report(at_once=True)
+        self._activity.log_total()
         reader.finish()
 
     def stop(self) -> None:
@@ -224,7 +227,7 @@ class Collector:
                 messages,
                 len(valid) + sum(map(len, refused.values())),
                 reader,
-                self._metrics,
+                self._activity,
             )
             return
         reader.acknowledge(
@@ -271,8 +274,7 @@ class Collector:
             if not waiting:
                 LOG.error("Waiting for the storage: %s", problem)
                 waiting = True
-            if self._metrics:
-                self._metrics.count_retry()
+            self._activity.count_retry()
             if self._stopping.wait(pause):
                 break
         return False
@@ -320,13 +322,12 @@ class Collector:
         except exceptions.NotificationsRejected as error:
             stored = error.stored
             rejected = error.rejected
-        if self._metrics:
-            self._metrics.count_stored(
-                received=len(valid) - len(rejected),
-                stored=stored,
-                seconds=time.monotonic() - begun,
-                newest=max(point.notification.timestamp for point in valid),
-            )
+        self._activity.count_stored(
+            received=len(valid) - len(rejected),
+            stored=stored,
+            seconds=time.monotonic() - begun,
+            newest=max(point.notification.timestamp for point in valid),
+        )
         if rejected:
             origins = {id(point.notification): point for point in valid}
             for notification, problem in rejected:

@@ -8,12 +8,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from oslo_log import log as logging
 
 from profiler_bridge import exceptions
 from profiler_bridge.bus.reader import Message
+from profiler_bridge.daemon.activity import Activity
 from profiler_bridge.daemon.set_aside import SetAside, SetAsideMessage, body_of
 from profiler_bridge.daemon.verdicts import (
     HOLD,
@@ -23,10 +24,6 @@ from profiler_bridge.daemon.verdicts import (
 )
 from profiler_bridge.exceptions import Reason
 from profiler_bridge.retry import pauses
-
-if TYPE_CHECKING:
-    # Imported where metrics are on.
-    from profiler_bridge.daemon.metrics import Metrics
 
 LOG = logging.getLogger(__name__)
 
@@ -59,7 +56,7 @@ class RefusedMessages:
     Those that have waited for too long go back to the queue.
 
     :param set_aside: the file
-    :param metrics: None counts nothing
+    :param activity: what is counted
     :param limit: how many messages may wait while others are stored
     :param stopping: when it is set, the file is waited for no longer
     :param report_alive: called before each step
@@ -68,13 +65,13 @@ class RefusedMessages:
     def __init__(
         self,
         set_aside: SetAside,
-        metrics: Metrics | None,
+        activity: Activity,
         limit: int,
         stopping: threading.Event,
         report_alive: Callable[[], object],
     ) -> None:
         self._set_aside = set_aside
-        self._metrics = metrics
+        self._activity = activity
         self._limit = max(1, limit)
         self._stopping = stopping
         self._report_alive = report_alive
@@ -159,8 +156,7 @@ class RefusedMessages:
         elif self._pauses:
             LOG.info("The set-aside file is back")
             self._pauses = None
-        if self._metrics:
-            self._metrics.report_set_aside_waiting(len(self._waiting))
+        self._activity.report_set_aside_waiting(len(self._waiting))
 
     def _try(
         self, some: Sequence[_Waiting], verdicts: Verdicts
@@ -200,8 +196,7 @@ class RefusedMessages:
                 self._report_at, time.monotonic() + LOG_AFTER
             )
         self._unreported.update(reasons)
-        if self._metrics:
-            self._metrics.count_set_aside(reasons)
+        self._activity.count_set_aside(reasons)
 
     def _give_back_late(self, now: float, verdicts: Verdicts) -> None:
         late = [waiting for waiting in self._waiting if waiting.until <= now]
@@ -212,7 +207,7 @@ class RefusedMessages:
                 [waiting.message for waiting in late],
                 sum(len(waiting.refused) for waiting in late),
                 verdicts,
-                self._metrics,
+                self._activity,
             )
 
     def _too_much_waits(self) -> bool:

@@ -5,15 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from oslo_log import log as logging
 
 from profiler_bridge.bus.reader import Message
-
-if TYPE_CHECKING:
-    # Imported where metrics are on.
-    from profiler_bridge.daemon.metrics import Metrics
+from profiler_bridge.daemon.activity import Activity
 
 LOG = logging.getLogger(__name__)
 
@@ -38,7 +35,7 @@ def give_back(
     messages: Sequence[Message],
     notifications: int,
     verdicts: Verdicts,
-    metrics: Metrics | None,
+    activity: Activity,
 ) -> None:
     """Give messages back to the queue, log and count it.
 
@@ -47,8 +44,7 @@ def give_back(
     LOG.warning(
         "Giving %d notifications back to the queue, not stored", notifications
     )
-    if metrics:
-        metrics.count_requeued(notifications)
+    activity.count_requeued(notifications)
     verdicts.give_back(messages)
 
 

@@ -15,6 +15,7 @@ from oslo_config import cfg
 from profiler_bridge import config, exceptions
 from profiler_bridge import storage as storages
 from profiler_bridge.bus.transport import get_pools
+from profiler_bridge.preflight.api import check_api
 from profiler_bridge.preflight.bus import check_bus
 from profiler_bridge.preflight.configuration import (
     NAMESPACES,
@@ -75,6 +76,7 @@ def check(
                 purged=bool(retention.lengths) and not storage.plugin.expires,
             )
     yield check_set_aside(conf)
+    yield from check_api(conf)
     # Which storage's traces these are, only a right one tells.
     if stores and not problem:
         yield from check_forward(conf)

@@ -510,6 +510,33 @@ def test_no_storage(configure: Configure) -> None:
         assert says in detail
 
 
+# The service for reading
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        (None, []),
+        ("127.0.0.1", []),
+        ("::1", []),
+        ("0.0.0.0", [WARNING]),
+        ("192.0.2.1", [WARNING]),
+        ("nowhere.invalid", [FAILURE]),
+    ],
+)
+def test_an_api_without_tls(
+    configure: Configure, host: str | None, expected: list[Result]
+) -> None:
+    results = run_check(configure(api={"host": host} if host else {}))
+    lines = results.get("api", [])
+    assert [result for result, _ in lines] == expected
+    for _, detail in lines:
+        assert (
+            f"host in [api]{':' if FAILURE in expected else ' is'} {host}"
+            in detail
+        )
+
+
 # The set-aside file
 
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import configparser
 import json
+import re
 import socket
 import subprocess
+import uuid
 from io import StringIO
 from pathlib import Path
 
@@ -17,9 +19,9 @@ from cliff.commandmanager import CommandManager
 
 from profiler_bridge.storage import get_storage
 from profiler_bridge.testing import sample
-from tests import servers
+from tests import bus, servers
 from tests.daemon import Daemon, script, wait_for
-from tests.functional.test_bridge import daemon
+from tests.functional.test_bridge import daemon, pieces
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "etc" / "profiler-bridge.service"
@@ -80,6 +82,24 @@ def test_every_process_reports_on_a_signal(
         assert running.terminate() == 0
     assert "connection_string = ***" in reports_of(running)
     assert "p4ssw0rd" not in reports_of(running)
+
+
+def test_the_log_says_at_the_end_what_was_done(
+    transport_url: str, sqlite_url: str, tmp_path: Path
+) -> None:
+    bus.publish(
+        transport_url, [{}, *map(bus.envelope, pieces(str(uuid.uuid4()), 2))]
+    )
+    with daemon(tmp_path, transport_url, sqlite_url) as running:
+        storage = get_storage(sqlite_url)
+        wait_for(
+            lambda: "Listening" in running.log and storage.check() == [],
+            "a worker",
+        )
+        wait_for(lambda: running.set_aside.exists(), "a message set aside")
+        assert running.terminate() == 0
+    assert re.search(r"ending, received [1-9]\d* in \d+ s: ", running.log)
+    assert "set aside 1, requeued" in running.log
 
 
 def wait_for_reports(running: Daemon, count: int) -> None:

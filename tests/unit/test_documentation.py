@@ -8,7 +8,9 @@ import ast
 import configparser
 import importlib
 import re
+import subprocess
 from collections.abc import Iterator, Sequence
+from importlib import metadata
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from oslo_config import cfg
 from profiler_bridge.exceptions import Reason
 from profiler_bridge.report.findings import Rule
 from tests import examples
+from tests.daemon import script
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "profiler_bridge").rglob("*.py"))
@@ -126,6 +129,37 @@ def test_every_command_is_documented() -> None:
             if not action.help
         ]
     assert wordless == []
+
+
+def help_texts(path: Path) -> Iterator[str]:
+    """What the code says of arguments, as far as it stands there."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.keyword) and node.arg == "help":
+            if isinstance(node.value, ast.Constant):
+                yield str(node.value.value)
+            elif isinstance(node.value, ast.JoinedStr):
+                end = node.value.values[-1]
+                yield str(end.value) if isinstance(end, ast.Constant) else ""
+
+
+def test_help_texts_end_as_sentences_do() -> None:
+    texts = [text for path in SOURCES for text in help_texts(path)]
+    texts += [str(option.help) for option in list_opts()]
+    assert len(texts) > 50
+    assert [text for text in texts if not text.endswith(".")] == []
+
+
+def test_every_console_script_has_a_version() -> None:
+    for entry_point in entry_points():
+        if entry_point.group == "console_scripts":
+            done = subprocess.run(
+                [script(entry_point.name), "--version"],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=60,
+            )
+            assert metadata.version("profiler_bridge") in done.stdout
 
 
 def test_every_option_is_documented() -> None:

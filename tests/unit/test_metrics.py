@@ -396,6 +396,31 @@ def test_settled_traces_that_wait_or_are_lost_fire_alerts(
     assert firing(series, alerts, tmp_path) == ""
 
 
+def test_a_storage_that_fails_now_and_then_fires_alerts(
+    tmp_path: Path,
+) -> None:
+    """A try every fifth minute, and a batch given back at the end."""
+    retries = "profiler_bridge_storage_retries_total"
+    requeued = "profiler_bridge_notifications_requeued_total"
+    series = [
+        {"series": f'{retries}{{storage="sick"}}', "values": "0+3x330"},
+        {"series": f'{retries}{{storage="well"}}', "values": "0x310 4x20"},
+    ]
+    series += [
+        {
+            "series": f'{requeued}{{bus="rabbit",storage="{storage}"}}',
+            "values": values,
+        }
+        for storage, values in (("sick", "0x323 90x10"), ("well", "7x330"))
+    ]
+    labels = 'severity="warning",storage="sick"'
+    alerts = {
+        "ProfilerBridgeStorageFailing": labels,
+        "ProfilerBridgeRequeued": f'bus="rabbit",{labels}',
+    }
+    assert firing(series, alerts, tmp_path) == ""
+
+
 def test_an_operation_that_became_slower_fires_an_alert(
     tmp_path: Path,
 ) -> None:

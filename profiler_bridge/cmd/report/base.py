@@ -42,9 +42,9 @@ def add_adjust_clocks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--adjust-clocks",
         action="store_true",
-        help="move what seems to have begun before it was asked for,"
+        help="Move what seems to have begun before it was asked for,"
         " because two hosts' clocks disagree; times in raw payloads stay"
-        " as they are",
+        " as they are.",
     )
 
 
@@ -56,8 +56,8 @@ class ReadingCommand(BridgeCommand):
         parser.add_argument(
             "--include-osprofiler",
             action="store_true",
-            help="also what osprofiler's own redis driver stored; to list"
-            " that, every key of the database is looked at",
+            help="Also what osprofiler's own redis driver stored; to list"
+            " that, every key of the database is looked at.",
         )
         return parser
 

@@ -35,44 +35,44 @@ _LIMITS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
         "--min-repeats",
         "repeats",
         arguments.positive,
-        "tell of SQL that one caller repeats so often (default: %(default)s)",
+        "Tell of SQL that one caller repeats so often (default: %(default)s).",
     ),
     (
         "--min-tokens",
         "tokens",
         arguments.positive,
-        "tell of tokens that are validated so often (default: %(default)s)",
+        "Tell of tokens that are validated so often (default: %(default)s).",
     ),
     (
         "--min-time",
         "time",
         arguments.duration,
-        "tell of what is repeated if it takes so long together (default:"
-        " 50ms)",
+        "Tell of what is repeated if it takes so long together (default:"
+        " 50ms).",
     ),
     (
         "--min-share",
         "share",
         arguments.percent,
-        "or so many percent of the critical path (default: 5%%)",
+        "Or so many percent of the critical path (default: 5%%).",
     ),
     (
         "--max-pause",
         "pause",
         arguments.duration,
-        "who asks again after such a pause polls (default: 250ms)",
+        "Who asks again after such a pause polls (default: 250ms).",
     ),
     (
         "--min-gap",
         "gap",
         arguments.duration,
-        "tell of times in which nothing ran that is known (default: 100ms)",
+        "Tell of times in which nothing ran that is known (default: 100ms).",
     ),
     (
         "--min-statement",
         "statement",
         arguments.duration,
-        "tell of single statements that take so long (default: 100ms)",
+        "Tell of single statements that take so long (default: 100ms).",
     ),
 )
 
@@ -95,15 +95,15 @@ class Findings(ReadingCommand):
             "trace",
             nargs="*",
             metavar="BASE_ID|FILE",
-            help="this trace; of several, or of all that the filters choose"
-            " if none is named, findings are added up",
+            help="This trace; of several, or of all that the filters choose"
+            " if none is named, findings are added up.",
         )
         parser.add_argument(
             "-f",
             "--format",
             choices=("text", "json"),
             default="text",
-            help="(default: %(default)s)",
+            help="(default: %(default)s).",
         )
         parser.add_argument(
             "--fail-on",
@@ -111,8 +111,8 @@ class Findings(ReadingCommand):
             choices=[*Rule, _ANY],
             metavar="RULE",
             default=[],
-            help=f"exit with {FOUND} if there is a finding of that rule:"
-            f" {', '.join(Rule)}, or {_ANY}; may be given more than once",
+            help=f"Exit with {FOUND} if there is a finding of that rule:"
+            f" {', '.join(Rule)}, or {_ANY}; may be given more than once.",
         )
         add_adjust_clocks(parser)
         limits = parser.add_argument_group("from where on it is worth telling")

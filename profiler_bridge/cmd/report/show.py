@@ -40,40 +40,40 @@ class Show(ReadingCommand):
         parser.add_argument(
             "trace",
             metavar="BASE_ID|FILE",
-            help="a stored trace, or a file that 'show -f json' or osprofiler"
-            " wrote",
+            help="A stored trace, or a file that 'show -f json' or osprofiler"
+            " wrote.",
         )
         parser.add_argument(
             "-f",
             "--format",
             choices=sorted(FORMATS),
             default="tree",
-            help="(default: %(default)s)",
+            help="(default: %(default)s).",
         )
         parser.add_argument(
             "-o",
             "--output",
             metavar="FILE",
-            help="write there, readable for you only, instead of printing",
+            help="Write there, readable for you only, instead of printing.",
         )
         parser.add_argument(
             "--wait",
             action="store_true",
-            help="wait for a trace that still arrives, until no operation of"
-            f" it is open, and for {_QUIET:.0f} s nothing came",
+            help="Wait for a trace that still arrives, until no operation of"
+            f" it is open, and for {_QUIET:.0f} s nothing came.",
         )
         parser.add_argument(
             "--timeout",
             type=arguments.age,
             default=_TIMEOUT,
-            help="how long to wait at most, then show what is there: 90, 10m"
-            " (default: %(default)s)",
+            help="How long to wait at most, then show what is there: 90, 10m"
+            " (default: %(default)s).",
         )
         add_adjust_clocks(parser)
         parser.add_argument(
             "--critical",
             action="store_true",
-            help="only what the end of the request waited for, its critical"
+            help="Only what the end of the request waited for, its critical"
             " path: how long for each operation, service and kind; as text,"
             " or with -f json. Operations below --min-duration, or 0.5%% of"
             " the path, are one line, unless --no-fold is given.",
@@ -82,18 +82,18 @@ class Show(ReadingCommand):
         drawing.add_argument(
             "--max-depth",
             type=arguments.positive,
-            help="hide what is deeper",
+            help="Hide what is deeper.",
         )
         drawing.add_argument(
             "--min-duration",
             type=arguments.duration,
-            help="hide what took less, unless it failed: 20ms, 1.5s",
+            help="Hide what took less, unless it failed: 20ms, 1.5s.",
         )
         drawing.add_argument(
             "--no-fold",
             action="store_true",
-            help="a line for each span: of siblings that are alike, of groups"
-            " of them that come again, and of what is late",
+            help="A line for each span: of siblings that are alike, of groups"
+            " of them that come again, and of what is late.",
         )
         return parser
 

@@ -32,8 +32,8 @@ def add_long(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--long",
         action="store_true",
-        help="all columns, as formats for programs have them always; these"
-        " have durations in microseconds",
+        help="All columns, as formats for programs have them always; these"
+        " have durations in microseconds.",
     )
 
 
