@@ -324,7 +324,10 @@ def test_valid_messages_go_on_while_nothing_can_be_set_aside(
             lock.rollback()
         running.wait_until_ready()
         wait_for(lambda: unacknowledged() == 0, "verdicts")
-        assert running.total("notifications_set_aside_total") == 20
+        wait_for(
+            lambda: running.total("notifications_set_aside_total") == 20,
+            "the metric of those that are set aside",
+        )
         assert running.terminate() == 0
     lock.close()
     assert len(set_aside(running)) == 20

@@ -420,7 +420,7 @@ def test_list_and_show_agree_on_what_is_its_own_parent(
     )
     assert [row["Complete"] for row in listed] == [False]
     _, shown = run(sqlite_url, capsys, "show", UNKNOWN)
-    assert "spans: 1 in a cycle of parents" in shown
+    assert "1 span: 1 in a cycle of parents" in shown
 
 
 def test_list_reads_in_stretches(
@@ -478,7 +478,7 @@ def test_wait_until_nothing_is_open(
     _, shown = run(sqlite_url, capsys, "show", UNKNOWN, "--wait")
     timer.join()
     storage.close()
-    assert "1 spans: complete" in shown
+    assert "1 span: complete" in shown
 
 
 def test_wait_for_what_stays_open(

@@ -88,7 +88,10 @@ def test_requests_are_counted_once(
     with running:
         running.wait_until_ready()
         wait_for(lambda: calls(running) == expected(third), "the third")
-        assert running.total("settled_traces_total") == 6
+        # They are counted before it is noted that they are.
+        wait_for(
+            lambda: running.total("settled_traces_total") == 6, "its metric"
+        )
         assert running.total("settled_traces_lost_total") == 0
         assert running.terminate() == 0
     assert "Traceback" not in running.log
