@@ -107,9 +107,17 @@ def test_one_that_is_killed_neither_stalls_the_other_nor_loses_anything(
         there += publish(other_url, 10, durable=True)
         wait_for_stored(sqlite_url, there, 2 * len(there))
         running.wait_until_ready()
+        labels = f'{{bus="{name(transport_url)}",storage="{sqlite_url}"}}'
+        # They are counted when they are stored.
+        wait_for(
+            lambda: (
+                f"profiler_bridge_notifications_stored_total{labels} 110.0"
+                in running.get("/metrics")[1]
+            ),
+            "the metric of those that are stored",
+        )
         _, text = running.get("/metrics")
         assert running.terminate() == 0
-    labels = f'{{bus="{name(transport_url)}",storage="{sqlite_url}"}}'
     for metric, count in (
         ("notifications_stored_total", 110),
         ("workers", 2),
