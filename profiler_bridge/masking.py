@@ -116,14 +116,14 @@ _find_key = re.compile(
     r"""(['"])([^'"\\]++)(?P<escape>\\{0,7})\1\s*+:\s*+"""
 ).search
 # An assignment, as in the query of a URL, but not of a placeholder of SQL;
-# with a space, as SQL has it, where a text in quotes follows.
+# with some space, as SQL has it, where a text in quotes follows.
 _find_assignment = re.compile(
-    r"""=(?![\s=?:]|%[(s]|\$\d)|=\s(?=\\{0,7}['"])"""
+    r"""=(?![\s=?:]|%[(s]|\$\d)|=\s{1,20}(?=\\{0,7}['"])"""
 ).search
 _IN_NAMES = f"{string.ascii_letters}{string.digits}_.%~-"
 _LONGEST_NAME = 100
 # As SQL has it behind a column's name.
-_BEHIND_NAMES = (" ", '"', "`", "]")
+_BEHIND_NAMES = (" ", "\t", "\n", '"', "`", "]")
 
 _match_opening = re.compile(r"""[bru]{0,2}(\\{0,7}['"])""").match
 _match_rest = {
@@ -361,7 +361,7 @@ class Masker:
                 max(done, match.start() - _LONGEST_NAME) : match.start()
             ]
             if before.endswith(_BEHIND_NAMES):
-                before = before.rstrip(" ").rstrip('"`]\\')
+                before = before.rstrip().rstrip('"`]\\')
             name = before[len(before.rstrip(_IN_NAMES)) :]
             if name and (self._is_secret[name] or _is_signature(name)):
                 end = _end_of_value(text, at, _is_whole(name), _match_bare)

@@ -136,6 +136,8 @@ MASKED += [
         'WHERE "user"."password" = \'***\' AND id = 1',
     ),
     ("WHERE [token]='s'", "WHERE [token]='***'"),
+    ("SET password  =\n  's'", "SET password  =\n  '***'"),
+    ("SET password\n= 's'", "SET password\n= '***'"),
     # What looks like a secret by itself.
     (f"a {PEM} b {PEM}", "a *** b ***"),
     (f"a {PEM[:70]}", "a ***"),
