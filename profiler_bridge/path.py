@@ -114,8 +114,8 @@ def uuids(path: str) -> Sequence[str]:
     """
     if path.count("-") < 4:
         return ()
-    found = (uuid[0].lower() for uuid in _uuids(path[:_MOST_READ]))
-    return [*dict.fromkeys(found)][:MOST_IDS]
+    ids = (uuid[0].lower() for uuid in _uuids(path[:_MOST_READ]))
+    return [*dict.fromkeys(ids)][:MOST_IDS]
 
 
 def is_discovery(path: str) -> bool:

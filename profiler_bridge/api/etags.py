@@ -35,13 +35,13 @@ def unchanged(base_id: str) -> flask.Response | None:
     state = f"{_RELEASE} {gone} {sorted(pieces)}"
     tag = hashlib.sha256(state.encode()).hexdigest()[:32]
 
-    def say(response: flask.Response) -> flask.Response:
+    def add_tag(response: flask.Response) -> flask.Response:
         if response.status_code in (200, 304):
             # Weak: it is the same one in gzip.
             response.set_etag(tag, weak=True)
         return response
 
-    flask.after_this_request(say)
+    flask.after_this_request(add_tag)
     if flask.request.if_none_match.contains_weak(tag):
         return flask.Response(status=304)
     return None

@@ -311,7 +311,7 @@ def _v3(name: str) -> str | None:
 def _v3_name(name: str) -> str:
     """By which of its names a parameter is given."""
     names = [f"query.{each}" for each in _V3_NAMES[name]]
-    given = (each for each in names if each in flask.request.args)
+    given = (name for name in names if name in flask.request.args)
     return next(given, names[0])
 
 

@@ -54,7 +54,9 @@ def blueprint() -> flask.Blueprint:
 def _list() -> flask.Response:
     query = _query(flask.request.args.items(multi=True))
     page = storage().page(query)
-    response = _json(_array(json.dumps(_row(each)) for each in page.traces))
+    response = _json(
+        _array(json.dumps(_row(summary)) for summary in page.traces)
+    )
     if page.stopped is not None:
         response.headers[STOPPED] = (
             f"stopped after {query.time_limit:g} s, at a trace that started"
@@ -98,7 +100,7 @@ def _points(base_id: str) -> flask.Response:
         if same := etags.unchanged(base_id):
             return same
         notifications = storage().notifications(base_id)
-    return _json(_array(each.text for each in notifications))
+    return _json(_array(one.text for one in notifications))
 
 
 def _query(arguments: Iterable[tuple[str, str]]) -> TraceQuery:
@@ -108,7 +110,7 @@ def _query(arguments: Iterable[tuple[str, str]]) -> TraceQuery:
         be used
     """
     options = flask.current_app.config["OPTIONS"]
-    known = {each.name: each for each in FILTERS}
+    known = {option.name: option for option in FILTERS}
     given: dict[str, Any] = {}
     for name, text in arguments:
         if name not in known:

@@ -215,7 +215,11 @@ class _Edge(NamedTuple):
 def _observe(
     histogram: prometheus_client.Histogram, took: Iterable[int | None]
 ) -> None:
-    known = [max(each, 0) / 1_000_000 for each in took if each is not None]
+    known = [
+        max(duration, 0) / 1_000_000
+        for duration in took
+        if duration is not None
+    ]
     if known:
         metrics.observe(histogram, known)
 

@@ -91,7 +91,7 @@ class Reading(StorageTests):
         }
         read = storage.plugin.notifications_of([*wanted, UNKNOWN_ID, *NO_IDS])
         assert {
-            base_id: as_texts(each.payload for each in notifications)
+            base_id: as_texts(one.payload for one in notifications)
             for base_id, notifications in read.items()
         } == wanted
 
