@@ -31,8 +31,9 @@ from urllib.parse import quote, unquote, urlsplit
 import psycopg
 import pymysql
 import redis
+from amqp.exceptions import AMQPError
 from kombu.transport import pyamqp
-from redis.backoff import NoBackoff
+from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 # Servers are often in sbin folders, which a plain user's PATH leaves out.
@@ -81,14 +82,31 @@ def free_port() -> int:
     raise RuntimeError("no free port is left")
 
 
+# A server that starts, ends or changes its part closes its connections.
+UNANSWERED = (
+    OSError,
+    AMQPError,
+    psycopg.OperationalError,
+    pymysql.InterfaceError,
+    pymysql.OperationalError,
+    redis.ConnectionError,
+    redis.TimeoutError,
+)
+
+
 def wait_until(check: Callable[[], object], timeout: float) -> bool:
-    """Return whether check() became true within timeout seconds."""
+    """Return whether check() became true within timeout seconds.
+
+    A server that does not answer makes it false, not an error.
+    """
     deadline = time.monotonic() + timeout
-    while not check():
+    while True:
+        with contextlib.suppress(*UNANSWERED):
+            if check():
+                return True
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
-    return True
 
 
 def _processes() -> dict[int, tuple[int, int]]:
@@ -1061,7 +1079,8 @@ class Redis(Server):
             else None,
             decode_responses=True,
             socket_timeout=10,
-            retry=Retry(NoBackoff(), 0),
+            # A node whose part changes closes all its connections.
+            retry=Retry(ConstantBackoff(0.1), 3, (redis.ConnectionError,)),
         ) as client:
             return client.execute_command(*command)
 
