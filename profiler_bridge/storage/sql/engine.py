@@ -16,7 +16,35 @@ import sqlalchemy as sa
 
 from profiler_bridge import exceptions
 from profiler_bridge.storage import deadline
-from profiler_bridge.storage.sql import errors, options, pymysql
+from profiler_bridge.storage.sql import errors, options, pymysql, schema
+
+# How a transaction is begun, where the client does not do it itself.
+#
+# Each of our statements names keys of a primary key. While PostgreSQL does not
+# know how many rows a trace has, as in the first minute, it takes a list of
+# keys for most of a table, and reads all of it. That is set here and not once
+# for a connection, because the next transaction may be at another server
+# connection of a pooler. And Pgpool-II has a transaction at the primary only
+# after something in it that is no SELECT.
+_BEGIN = {
+    **dict.fromkeys(schema.MYSQL, ("BEGIN",)),
+    "postgresql": ("BEGIN", "SET LOCAL enable_seqscan = off"),
+}
+
+
+@contextlib.contextmanager
+def transaction(connection: sa.Connection) -> Iterator[None]:
+    """A transaction, committed at the end unless there was an error.
+
+    It is begun in so many words: proxies that send reads to replicas have
+    such a transaction where writes go. One that is begun without a word, as
+    MySQL's clients do, not all of them see, and a statement alone may read
+    what a replica had some seconds ago.
+    """
+    with connection.begin():
+        for statement in _BEGIN.get(connection.dialect.name, ()):
+            connection.exec_driver_sql(statement)
+        yield
 
 
 class Database:
@@ -63,7 +91,8 @@ class Database:
         """A connection, on which the client's errors become ours.
 
         In PostgreSQL each statement is committed by itself. Elsewhere what is
-        not committed when the connection ends is rolled back.
+        not committed when the connection ends is rolled back. Reads need a
+        :func:`transaction`.
 
         :param streaming: it may take long, as long as bytes come; others end
             after :data:`deadline.LONGEST_CALL`
@@ -95,14 +124,9 @@ class Database:
             self._thread.call = None
 
     @contextlib.contextmanager
-    def begin(self) -> Iterator[sa.Connection]:
-        """The same, with a transaction for all that is done with it.
-
-        It is committed at the end, unless there was an error.
-        """
-        with self.connect() as connection, connection.begin():
-            if self._driver == "psycopg":
-                connection.exec_driver_sql("BEGIN")
+    def begin(self, streaming: bool = False) -> Iterator[sa.Connection]:
+        """The same, with a transaction for all that is done with it."""
+        with self.connect(streaming) as connection, transaction(connection):
             yield connection
 
     def _no_answer(self) -> exceptions.StorageUnavailable:

@@ -43,7 +43,7 @@ from profiler_bridge.storage.plugin import (
     StoragePlugin,
 )
 from profiler_bridge.storage.sql import check, errors, osprofiler_table, schema
-from profiler_bridge.storage.sql.engine import Database
+from profiler_bridge.storage.sql.engine import Database, transaction
 from profiler_bridge.storage.sql.schema import (
     INDEX,
     LEASES,
@@ -160,7 +160,9 @@ class SQLPlugin(StoragePlugin):
         base_ids = {row[0] for row in (*rows[PIECES], *rows[MARKS])}
         with self._database.connect() as connection:
             known = self._statements.insert(connection, rows)
-            places = self._statements.places(connection, base_ids)
+            # After the commit: a trace is found by what others wrote, too.
+            with transaction(connection):
+                places = self._statements.places(connection, base_ids)
             return Inserted(known, places)
 
     def delete(
@@ -192,7 +194,7 @@ class SQLPlugin(StoragePlugin):
     ) -> dict[str, list[Notification]]:
         # What was delivered twice can be in two pieces.
         texts: dict[str, dict[str, None]] = {}
-        with self._database.connect(streaming=True) as connection:
+        with self._database.begin(streaming=True) as connection:
             # Some databases take a NUL amiss, some ignore a space.
             rows = self._statements.texts(connection, filter(is_id, base_ids))
             for base_id, piece in rows:
@@ -207,7 +209,7 @@ class SQLPlugin(StoragePlugin):
         self, base_ids: Iterable[str]
     ) -> Mapping[str, Mapping[int, PartialSummary]]:
         partials: dict[str, dict[int, PartialSummary]] = {}
-        with self._database.connect() as connection:
+        with self._database.begin() as connection:
             rows = self._statements.partials(
                 connection, filter(is_id, base_ids)
             )
@@ -221,7 +223,7 @@ class SQLPlugin(StoragePlugin):
         self, base_ids: Iterable[str], kind: Kind
     ) -> Mapping[str, Collection[int]]:
         marks: dict[str, list[int]] = {}
-        with self._database.connect() as connection:
+        with self._database.begin() as connection:
             for base_id, value in self._statements.marks(
                 connection, base_ids, kind
             ):
@@ -237,7 +239,7 @@ class SQLPlugin(StoragePlugin):
         def insert() -> bool:
             with self._database.begin() as connection:
                 self._statements.insert_lease(connection, lease)
-            with self._database.connect() as connection:
+            with self._database.begin() as connection:
                 holder = connection.scalars(statement).one_or_none()
             return bool(holder == lease.holder)
 
@@ -249,7 +251,7 @@ class SQLPlugin(StoragePlugin):
             .where(LEASES.c.task == task, LEASES.c.slot >= slot)
             .order_by(LEASES.c.slot, LEASES.c.attempt)
         )
-        with self._database.connect() as connection:
+        with self._database.begin() as connection:
             return [Lease(*row) for row in connection.execute(statement)]
 
     def delete_leases(self, task: str, slot: int) -> None:
@@ -284,13 +286,13 @@ class SQLPlugin(StoragePlugin):
             )
         if since is not None:
             statement = statement.where(INDEX.c.started >= since)
-        with self._database.connect() as connection:
+        with self._database.begin() as connection:
             return [Position(*row) for row in connection.execute(statement)]
 
     def names(self, week: int) -> set[str]:
         # Reports read what an older release has stored, before it is upgraded.
         if not self._has_names:
-            with self._database.connect() as connection:
+            with self._database.begin() as connection:
                 self._has_names = sa.inspect(connection).has_table(NAMES.name)
             if not self._has_names:
                 return set()
@@ -317,17 +319,17 @@ class SQLPlugin(StoragePlugin):
             last = page[-1]
 
     def _scalars(self, statement: sa.Select[Any]) -> Sequence[Any]:
-        with self._database.connect() as connection:
+        with self._database.begin() as connection:
             return connection.scalars(statement).all()
 
     def left_by_osprofiler(self) -> Iterator[tuple[str, list[object]]]:
-        with self._database.connect() as connection:
+        with self._database.begin() as connection:
             if not osprofiler_table.exists(connection):
                 raise exceptions.StorageMisconfigured(
                     f"{self} has no table that osprofiler made"
                 )
         return osprofiler_table.traces(
-            functools.partial(self._database.connect, streaming=True)
+            functools.partial(self._database.begin, streaming=True)
         )
 
     # Preparing and checking
@@ -335,7 +337,7 @@ class SQLPlugin(StoragePlugin):
     def prepare(self) -> list[str]:
         if self._is_sqlite:
             _with_others(self._make_file)
-        with self._database.connect() as connection:
+        with self._database.begin() as connection:
             check.check_server(self._name, connection)
             versions = schema.versions(connection)
             check.check_versions(self._name, versions)

@@ -59,18 +59,14 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 
 def connect(*arguments: Any, **settings: Any) -> BoundedConnection:
-    """Connect, and set what the bridge relies on.
+    """Connect; a statement that stands for itself is committed by itself.
 
-    Each of its statements names keys of a primary key. While PostgreSQL does
-    not know how many rows a trace has, as in the first minute, it takes a list
-    of keys for most of a table, and reads all of it.
-
-    A statement that stands for itself is committed by itself. What allows no
-    transactions, as one of PgBouncer's modes, fails here, and not later.
+    What allows no transactions, as one of PgBouncer's modes, fails here, and
+    not later.
     """
     connection = BoundedConnection.connect(*arguments, **settings)
-    connection.execute("SET enable_seqscan = off")
-    connection.commit()
+    with connection.transaction():
+        pass
     connection.autocommit = True
     return connection
 

@@ -32,6 +32,7 @@ import sqlalchemy as sa
 
 from profiler_bridge.notification import is_id
 from profiler_bridge.storage.plugin import Kind, Place
+from profiler_bridge.storage.sql.engine import transaction
 from profiler_bridge.storage.sql.schema import (
     INDEX,
     LEASES,
@@ -108,8 +109,8 @@ class Statements:
             # It is not told which were there.
             connection.rollback()
             keys = [row[:2] for row in rows[PIECES]]
-            known = {row.digest for row in self._stored(connection, keys)}
-            connection.rollback()
+            with transaction(connection):
+                known = {row.digest for row in self._stored(connection, keys)}
             self.add(connection, rows)
         connection.commit()
         return known
@@ -336,6 +337,7 @@ class PostgreSQLStatements(Statements):
 
     def insert(self, connection: sa.Connection, rows: Rows) -> Collection[int]:
         new = self._add(connection, rows)
+        connection.commit()
         if len(new) == len(rows[PIECES]):
             return ()
         return {row[1] for row in rows[PIECES]}.difference(new)
