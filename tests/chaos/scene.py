@@ -18,13 +18,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from osprofiler import profiler
 
 from profiler_bridge.daemon.set_aside import SetAside
 from profiler_bridge.storage import get_storage
+from profiler_bridge.testing.storage import paged
 from tests import bus, servers
 from tests.chaos import table
 from tests.daemon import Daemon, wait_for
@@ -62,9 +63,20 @@ class Broker:
     bridge_options: Mapping[str, object] = field(default_factory=dict)
 
 
-# URLs of a storage, of which each gets a daemon; what breaks the first of
-# them, and what mends it.
-Breakable = tuple[list[str], Callable[[], object], Callable[[], object]]
+class Breakable(NamedTuple):
+    """A storage that a fault can break.
+
+    :param urls: each gets a daemon
+    :param stop: breaks the first of them
+    :param start: mends it
+    :param read: the URL at which it is looked at what is there; the last of
+        ``urls`` where it is empty
+    """
+
+    urls: list[str]
+    stop: Callable[[], object]
+    start: Callable[[], object]
+    read: str = ""
 
 
 @dataclass
@@ -76,6 +88,7 @@ class Scene:
     :param start_storage: undoes that
     :param seconds: how long a fault lasts
     :param sends: held by who sends, one trace at a time
+    :param over: when the fault was over, on the monotonic clock
     """
 
     broker: Broker
@@ -85,6 +98,7 @@ class Scene:
     random: random.Random
     seconds: float
     sends: threading.Lock = field(default_factory=threading.Lock)
+    over: float = 0.0
 
 
 Fault = Callable[[Scene], None]
@@ -122,9 +136,9 @@ def play(
     :param name: what the table calls the fault, where that is not its name
     :returns: the daemons, stopped
     """
-    urls, stop, start = breakable
-    url = urls[-1]
-    get_storage(url).prepare()
+    urls = breakable.urls
+    url = breakable.read or urls[-1]
+    get_storage(urls[-1]).prepare()
     daemons = [
         make_daemon(folder / str(number), broker, each)
         for number, each in enumerate(urls)
@@ -139,8 +153,8 @@ def play(
         scene = Scene(
             broker,
             daemons[0],
-            stop,
-            start,
+            breakable.stop,
+            breakable.start,
             random.Random(config.getoption("--chaos-seed")),
             config.getoption("--chaos-seconds"),
         )
@@ -156,6 +170,7 @@ def play(
             f"{len(sent)} notifications and {poisoned} set aside",
             seconds=90,
         )
+        recovery = time.monotonic() - scene.over
         assert [each.terminate() for each in daemons] == [0] * len(daemons)
     accepted = Counter(map(key, sent))
     counts = Counter(stored(url, base_ids))
@@ -168,10 +183,12 @@ def play(
         set_aside=sum(map(set_aside, daemons)),
         lost=(accepted - counts).total(),
         doubled=sum(count - 1 for count in counts.values()),
+        recovery=f"{recovery:.1f} s",
     )
     config.stash[table.ROWS].append(row)
     assert (row.lost, row.doubled, row.set_aside) == (0, 0, poisoned)
     assert broker.depth() == 0
+    assert base_ids <= listed(url)
     return daemons
 
 
@@ -214,6 +231,7 @@ def send_while(
         except BaseException as error:  # noqa: BLE001 - raised below
             failures.append(error)
         finally:
+            scene.over = time.monotonic()
             over.set()
 
     poisoned = 0
@@ -265,6 +283,12 @@ def stored(url: str, base_ids: set[str]) -> list[tuple[str, str]]:
         storage.close()
 
 
+def listed(url: str) -> set[str]:
+    """The traces that a list shows, on all of its pages."""
+    with contextlib.closing(get_storage(url)) as storage:
+        return {*paged(storage, 500)}
+
+
 def node(request: pytest.FixtureRequest) -> Broker:
     """One node with a durable queue."""
     server: servers.RabbitMQ = request.getfixturevalue("rabbitmq")
@@ -292,4 +316,4 @@ def sqlite(folder: Path) -> Iterator[Breakable]:
     def unlock() -> None:
         locks.pop().close()
 
-    yield [f"sqlite:///{path}"], lock, unlock
+    yield Breakable([f"sqlite:///{path}"], lock, unlock)

@@ -12,7 +12,10 @@ import pytest
 
 @dataclass(frozen=True)
 class Row:
-    """A fault, a storage, and what became of the notifications."""
+    """A fault, a storage, and what became of the notifications.
+
+    :param recovery: from the end of the fault until all of them were stored
+    """
 
     fault: str
     storage: str
@@ -21,6 +24,7 @@ class Row:
     set_aside: int
     lost: int
     doubled: int
+    recovery: str
 
 
 @dataclass(frozen=True)

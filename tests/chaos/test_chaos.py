@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from profiler_bridge.storage import get_storage
 from tests import servers
 from tests.chaos.scene import (
     Breakable,
@@ -22,6 +24,8 @@ from tests.chaos.scene import (
     storage_away,
 )
 from tests.daemon import wait_for
+from tests.splitter import Splitter
+from tests.standby import PostgreSQLStandby
 
 
 def kill_a_worker_every_second(scene: Scene) -> None:
@@ -81,6 +85,12 @@ FAULTS: list[tuple[Fault, str]] = [
             "rediscluster",
             "galera, node killed",
             "galera, node cut off",
+            "galera, state transfer",
+            "galera, reads split",
+            "PgBouncer, session",
+            "PgBouncer, transaction",
+            "postgresql, reads split",
+            "postgresql, promotion",
         )
     ),
     (quiet, "sqlite"),
@@ -116,7 +126,8 @@ def test_nothing_lost_nothing_doubled(
 @contextlib.contextmanager
 def database(name: str, request: pytest.FixtureRequest) -> Iterator[Breakable]:
     server = request.getfixturevalue(name)
-    yield [request.getfixturevalue(f"{name}_url")], server.stop, server.start
+    url = request.getfixturevalue(f"{name}_url")
+    yield Breakable([url], server.stop, server.start)
 
 
 @contextlib.contextmanager
@@ -128,7 +139,7 @@ def node_killed(
     nodes = request.getfixturevalue("galera").nodes
     with servers.HAProxy([node.port for node in nodes]) as proxy:
         moving = first.replace(f":{nodes[0].port}/", f":{proxy.port}/")
-        yield [moving, second], nodes[0].kill, nodes[0].start
+        yield Breakable([moving, second], nodes[0].kill, nodes[0].start)
 
 
 @contextlib.contextmanager
@@ -138,13 +149,104 @@ def node_cut_off(
     """Galera's first node loses the others, and so refuses everything."""
     urls = request.getfixturevalue("galera_urls")
     node = request.getfixturevalue("galera").nodes[0]
-    yield urls[:2], node.isolate, node.rejoin
+    yield Breakable(urls[:2], node.isolate, node.rejoin)
+
+
+@contextlib.contextmanager
+def state_transfer(
+    request: pytest.FixtureRequest, folder: Path
+) -> Iterator[Breakable]:
+    """A node that is written to gets all of the data anew.
+
+    What is stored is read at the third, to which nobody writes.
+    """
+    urls = request.getfixturevalue("galera_urls")
+    node = request.getfixturevalue("galera").nodes[0]
+
+    def forget() -> None:
+        node.kill()
+        # What it has is of no cluster any more.
+        (node.data / "grastate.dat").unlink()
+
+    before = node.log.stat().st_size
+    yield Breakable(urls[:2], forget, node.start, urls[2])
+    with node.log.open(errors="replace") as log:
+        log.seek(before)
+        assert "SST received" in log.read()
+
+
+@contextlib.contextmanager
+def galera_reads_split(
+    request: pytest.FixtureRequest, folder: Path
+) -> Iterator[Breakable]:
+    """A proxy sends reads to a node that applies nothing for a while."""
+    first, _, third = request.getfixturevalue("galera_urls")
+    with contextlib.closing(
+        request.getfixturevalue("galera").nodes[2].connect(None)
+    ) as node:
+        get_storage(first).prepare()
+        with Splitter(first, third) as proxy:
+            yield Breakable(
+                [proxy.url],
+                lambda: node.query("FLUSH TABLES WITH READ LOCK"),
+                lambda: node.query("UNLOCK TABLES"),
+            )
+
+
+@contextlib.contextmanager
+def pgbouncer(
+    mode: str, request: pytest.FixtureRequest
+) -> Iterator[Breakable]:
+    """The server behind the pooler stops, and comes back."""
+    url = request.getfixturevalue("postgresql_url")
+    server = request.getfixturevalue("postgresql")
+    with servers.PgBouncer(url, mode) as pooler:
+        yield Breakable([pooler.url], server.stop, server.start, url)
+
+
+@contextlib.contextmanager
+def postgresql_reads_split(
+    request: pytest.FixtureRequest, folder: Path
+) -> Iterator[Breakable]:
+    """A proxy sends reads to a standby that is five seconds behind."""
+    with servers.PostgreSQL() as primary:
+        url = primary.database()
+        get_storage(url).prepare()
+        with PostgreSQLStandby(primary) as standby:
+            standby.fall_behind(5)
+            behind = url.replace(f":{primary.port}/", f":{standby.port}/")
+            with Splitter(url, behind) as proxy:
+                yield Breakable([proxy.url], primary.stop, primary.start)
+
+
+@contextlib.contextmanager
+def promotion(
+    request: pytest.FixtureRequest, folder: Path
+) -> Iterator[Breakable]:
+    """The primary dies, the standby takes its place; the URL has both."""
+    with servers.PostgreSQL() as primary:
+        parts = sa.make_url(primary.database())
+        with PostgreSQLStandby(primary) as standby:
+            standby.confirm()
+            both = parts.set(
+                host=None,
+                port=None,
+                query={
+                    "host": [
+                        f"127.0.0.1:{each.port}" for each in (primary, standby)
+                    ],
+                    "target_session_attrs": "read-write",
+                },
+            )
+            url = both.render_as_string(hide_password=False)
+            yield Breakable([url], primary.kill, standby.promote)
 
 
 @contextlib.contextmanager
 def redis(request: pytest.FixtureRequest, folder: Path) -> Iterator[Breakable]:
     server = request.getfixturevalue("redis_server")
-    yield [request.getfixturevalue("redis_url")], server.stop, server.start
+    url = request.getfixturevalue("redis_url")
+    yield Breakable([url], server.stop, server.start)
 
 
 @contextlib.contextmanager
@@ -154,7 +256,7 @@ def sentinel(
     """The master dies; it comes back as a replica of the new one."""
     group = request.getfixturevalue("sentinel")
     dead: list[servers.Redis] = []
-    yield (
+    yield Breakable(
         [group.url],
         lambda: dead.append(group.kill_master()),
         lambda: dead.pop().start(),
@@ -168,7 +270,9 @@ def cluster(
     """A master dies; it comes back as a replica of the new one."""
     group = request.getfixturevalue("redis_cluster")
     group.start()
-    yield [group.url], lambda: group.masters()[0].kill(), group.start
+    yield Breakable(
+        [group.url], lambda: group.masters()[0].kill(), group.start
+    )
 
 
 STORAGES: dict[
@@ -186,4 +290,12 @@ STORAGES: dict[
     "postgresql": lambda request, _: database("postgresql", request),
     "galera, node killed": node_killed,
     "galera, node cut off": node_cut_off,
+    "galera, state transfer": state_transfer,
+    "galera, reads split": galera_reads_split,
+    "PgBouncer, session": lambda request, _: pgbouncer("session", request),
+    "PgBouncer, transaction": lambda request, _: pgbouncer(
+        "transaction", request
+    ),
+    "postgresql, reads split": postgresql_reads_split,
+    "postgresql, promotion": promotion,
 }
