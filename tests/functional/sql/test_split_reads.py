@@ -16,6 +16,7 @@ from profiler_bridge.testing.concurrency import (
 )
 from profiler_bridge.testing.sample import one_span
 from profiler_bridge.testing.storage import write
+from tests import servers
 from tests.functional.sql.databases import server_of
 from tests.splitter import Splitter
 
@@ -23,7 +24,10 @@ from tests.splitter import Splitter
 @pytest.fixture
 def urls(server_url: str, request: pytest.FixtureRequest) -> tuple[str, str]:
     """A database, and what a replica has of it that is far behind: tables."""
-    old = server_of(server_url, request).database()
+    server = server_of(server_url, request)
+    if isinstance(server, servers.MariaDB):
+        server_url = server.database("CREATE, SELECT, INSERT, DELETE")
+    old = server.database()
     for url in (server_url, old):
         get_storage(url).prepare()
     return server_url, old
