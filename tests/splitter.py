@@ -143,14 +143,15 @@ class _MySQLSession(_Session):
     @staticmethod
     @contextlib.contextmanager
     def connect(url: sa.URL) -> Iterator[socket.socket]:
-        with pymysql.connect(
+        connection: Any = pymysql.connect(
             host=url.host,
             port=url.port or 0,
             user=url.username,
             password=str(url.password),
             database=url.database,
             autocommit=True,
-        ) as connection:
+        )
+        with connection:
             yield connection._sock
 
     def messages(self, data: bytes) -> Iterator[tuple[bool, bytes]]:

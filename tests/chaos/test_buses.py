@@ -155,6 +155,7 @@ def test_a_bus_that_is_killed_does_not_touch_the_other(
             f"{accepted.total()} notifications",
             seconds=90,
         )
+        recovery = time.monotonic() - scene.over
         assert running.terminate() == 0
     counts = Counter(stored(sqlite_url, base_ids))
     row = table.Row(
@@ -165,6 +166,7 @@ def test_a_bus_that_is_killed_does_not_touch_the_other(
         set_aside=0,
         lost=(accepted - counts).total(),
         doubled=sum(count - 1 for count in counts.values()),
+        recovery=f"{recovery:.1f} s",
     )
     request.config.stash[table.ROWS].append(row)
     request.config.stash[table.LAGS] += lags

@@ -85,7 +85,8 @@ FAULTS: list[tuple[Fault, str]] = [
             "rediscluster",
             "galera, node killed",
             "galera, node cut off",
-            "galera, state transfer",
+            "galera, IST",
+            "galera, SST",
             "galera, reads split",
             "PgBouncer, session",
             "PgBouncer, transaction",
@@ -154,25 +155,28 @@ def node_cut_off(
 
 @contextlib.contextmanager
 def state_transfer(
-    request: pytest.FixtureRequest, folder: Path
+    kind: str, request: pytest.FixtureRequest
 ) -> Iterator[Breakable]:
-    """A node that is written to gets all of the data anew.
+    """A node that is written to ends, and gets what it lacks from another.
 
     What is stored is read at the third, to which nobody writes.
+
+    :param kind: IST, what was written meanwhile; or SST, all there is
     """
     urls = request.getfixturevalue("galera_urls")
     node = request.getfixturevalue("galera").nodes[0]
 
-    def forget() -> None:
-        node.kill()
-        # What it has is of no cluster any more.
-        (node.data / "grastate.dat").unlink()
+    def end() -> None:
+        node.stop()
+        if kind == "SST":
+            # What it has is of no cluster any more.
+            (node.data / "grastate.dat").unlink()
 
     before = node.log.stat().st_size
-    yield Breakable(urls[:2], forget, node.start, urls[2])
+    yield Breakable(urls[:2], end, node.start, urls[2])
     with node.log.open(errors="replace") as log:
         log.seek(before)
-        assert "SST received" in log.read()
+        assert f"{kind} received" in log.read()
 
 
 @contextlib.contextmanager
@@ -290,7 +294,8 @@ STORAGES: dict[
     "postgresql": lambda request, _: database("postgresql", request),
     "galera, node killed": node_killed,
     "galera, node cut off": node_cut_off,
-    "galera, state transfer": state_transfer,
+    "galera, IST": lambda request, _: state_transfer("IST", request),
+    "galera, SST": lambda request, _: state_transfer("SST", request),
     "galera, reads split": galera_reads_split,
     "PgBouncer, session": lambda request, _: pgbouncer("session", request),
     "PgBouncer, transaction": lambda request, _: pgbouncer(
