@@ -53,10 +53,10 @@ def plans(storage: Storage, call: Callable[[], object]) -> list[str]:
         call()
     finally:
         sa.event.remove(sa.Engine, "before_cursor_execute", record)
-    # Over the plugin's connection, with what is set there.
+    # In a transaction as the plugin has it, with what is set there.
     plugin = storage.plugin
     assert isinstance(plugin, SQLPlugin)
-    with plugin._database.connect() as connection:
+    with plugin._database.begin() as connection:
         explain = EXPLAIN[connection.dialect.name]
         return [
             "\n".join(
