@@ -775,6 +775,8 @@ class PgBouncer(Server):
             f"pool_mode = {self.mode}\n"
             # Fewer than clients, so that they get each other's.
             "default_pool_size = 2\n"
+            # Not 15 seconds, until it looks again for one that was away.
+            "server_login_retry = 1\n"
         )
 
     def command(self) -> list[str]:
