@@ -78,7 +78,6 @@ FAULTS: list[tuple[Fault, str]] = [
             "postgresql",
             "redis",
             "redissentinel",
-            "rediscluster",
             "galera, node killed",
             "galera, node cut off",
         )
