@@ -19,7 +19,7 @@ from tests.chaos.test_chaos import STORAGES
 
 # So many of the slots are moved that one of those of the index is among them,
 # whichever master they are from.
-MOVED = 1400
+MOVED = 700
 
 
 def master_killed(cluster: servers.RedisCluster, scene: Scene) -> None:
