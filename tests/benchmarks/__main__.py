@@ -22,6 +22,7 @@ from pathlib import Path
 from tests import servers
 from tests.benchmarks import (
     building,
+    cluster,
     finding,
     forwarding,
     ingest,
@@ -44,6 +45,7 @@ from tests.benchmarks.table import Row, render
 TOPICS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "ingest": ingest.run,
     "trickle": trickle.run,
+    "cluster": cluster.run,
     "workers": workers.run,
     "memory": memory.run,
     "visibility": visibility.run,

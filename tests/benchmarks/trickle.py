@@ -24,7 +24,7 @@ from profiler_bridge.testing.sample import (
     notifications,
     seeded,
 )
-from tests.benchmarks import payloads
+from tests.benchmarks import bare, payloads
 from tests.benchmarks.bench import DATABASES, Bench
 from tests.benchmarks.layouts import chunks
 from tests.benchmarks.size import measure
@@ -49,7 +49,11 @@ def run(bench: Bench) -> Iterator[Row]:
             (f"{_TRACES} traces, {_OF_EACH} points of one a write", _alone),
         ):
             costs: dict[int, list[float]] = {few: [], many: []}
+            bare_costs: list[float] = []
             for _ in bench.turns(5):
+                with bench.database(name) as url:
+                    seconds = bare.write(url, cut(few))
+                bare_costs.append(seconds / few * _MICRO)
                 for points in costs:
                     batches = cut(points)
                     with bench.database(name) as url:
@@ -60,6 +64,13 @@ def run(bench: Bench) -> Iterator[Row]:
                 "us/point",
                 costs[many],
                 at_most=bench.wanted(60),
+            )
+            yield compare(
+                f"{kind}, {many:,} points, {name}",
+                "us/point",
+                costs[many],
+                "bare client",
+                bare_costs,
             )
             yield compare(
                 f"{kind}, {many:,} points, {name}",

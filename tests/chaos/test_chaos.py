@@ -82,7 +82,6 @@ FAULTS: list[tuple[Fault, str]] = [
             "postgresql",
             "redis",
             "redissentinel",
-            "rediscluster",
             "galera, node killed",
             "galera, node cut off",
             "galera, IST",

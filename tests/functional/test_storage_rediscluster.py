@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 import urllib.parse
 from collections import Counter
 from collections.abc import Iterator
@@ -29,7 +28,6 @@ from profiler_bridge.testing.storage import (
     listed,
     observed,
     paged,
-    shuffled,
     write,
 )
 from tests import servers
@@ -164,28 +162,6 @@ def test_a_page_costs_the_same_of_few_and_of_many(
 # Failover
 
 
-def test_failover_loses_nothing(cluster: servers.RedisCluster) -> None:
-    everything = [
-        payload for trace in traces(60, calls=6) for payload in trace
-    ]
-    batches = cut(shuffled(everything, 1), 30)
-    storage = get_storage(cluster.url)
-    for batch in batches[: len(batches) // 2]:
-        write_at_last(storage, batch)
-    old = cluster.masters()[0]
-    # So that it happens while something is written.
-    killer = threading.Timer(0.01, old.kill)
-    killer.start()
-    for batch in batches[len(batches) // 2 :]:
-        write_at_last(storage, batch)
-    killer.join()
-    write_at_last(storage, everything)
-    assert servers.wait_until(lambda: len(cluster.masters()) == 3, 60)
-    assert as_texts(stored_in(cluster)) == as_texts(everything)
-    assert observed(storage, everything) == expected(everything)
-    cluster.start()
-
-
 def replica_of(
     cluster: servers.RedisCluster, master: servers.Redis
 ) -> servers.Redis:
@@ -293,37 +269,6 @@ def half_moved(cluster: servers.RedisCluster, number: int) -> Iterator[None]:
     move(source.execute(*get))
     for node in (target, *(node for node in masters if node is not target)):
         node.execute(*setslot, "NODE", names[target])
-
-
-def test_slots_that_are_moved_meanwhile(
-    cluster: servers.RedisCluster,
-) -> None:
-    made = traces(40, calls=4)
-    everything = [payload for trace in made for payload in trace]
-    batches = cut(shuffled(everything, 1), 40)
-    storage = get_storage(cluster.url)
-    # So that there is something in each slot.
-    write(storage, [payload for trace in made for payload in trace[:2]])
-    keys = redis_keys.ClusterKeys()
-    numbers = {redis_keys.slot(base_id) for base_id in ids(*made[:4])} | {
-        redis_keys.slot(keys.index(ALL_TRACES, base_id))
-        for base_id in ids(*made[:2])
-    }
-
-    def move() -> None:
-        for number in numbers:
-            with half_moved(cluster, number):
-                pass
-
-    moving = threading.Thread(target=move)
-    moving.start()
-    done = 0
-    while moving.is_alive() or done < len(batches):
-        write_at_last(storage, batches[done % len(batches)])
-        done += 1
-    moving.join()
-    assert as_texts(stored_in(cluster)) == as_texts(everything)
-    assert observed(storage, everything) == expected(everything)
 
 
 # Expiry

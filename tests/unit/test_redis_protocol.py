@@ -12,7 +12,7 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler_bridge.storage.redis import protocol
+from profiler_bridge.storage.redis import connections, protocol
 
 VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.integers(-(2**63), 2**63 - 1) | st.binary(max_size=40),
@@ -83,3 +83,19 @@ def test_commands() -> None:
         b"*3\r\n$3\r\nSET\r\n$6\r\nk\xed\xb2\x80\xc3\xa9\r\n$3\r\n\0\r\n\r\n"
         b"*1\r\n$4\r\nPING\r\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("ASK 3999 127.0.0.1:6381", redis.exceptions.AskError),
+        ("CLUSTERDOWN The cluster is down", redis.exceptions.ClusterDownError),
+        ("MOVED 3999 127.0.0.1:6381", redis.exceptions.MovedError),
+        ("NOPERM no", redis.exceptions.NoPermissionError),
+        ("TRYAGAIN Multiple keys", redis.exceptions.TryAgainError),
+    ],
+)
+def test_errors_of_a_cluster(text: str, kind: type[Exception]) -> None:
+    """Whichever release of redis-py there is."""
+    connection = connections._Connection(descriptors=set())
+    assert type(connection.make_error(text)) is kind

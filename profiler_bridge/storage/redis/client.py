@@ -75,6 +75,8 @@ class RedisClient:
         self._wait_replicas = wait_replicas
         self._replicas = 0
         self._replicas_until = 0.0
+        #: So long it is believed, on the monotonic clock.
+        self.evicts_nothing_until = 0.0
         self._descriptors = set() if descriptors is None else descriptors
         options = {
             "db": 0,

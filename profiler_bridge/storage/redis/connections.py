@@ -25,6 +25,13 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AskError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    MovedError,
+    TryAgainError,
+)
 from redis.retry import Retry
 
 from profiler_bridge import exceptions
@@ -46,6 +53,15 @@ CLIENT: Mapping[str, Any] = {
     "encoding_errors": "surrogatepass",
     # The collector tries again, with better pauses.
     "retry": Retry(NoBackoff(), 0),
+}
+
+# What a cluster's nodes answer; redis-py 5 has it in its cluster client alone.
+_OF_CLUSTERS: Mapping[str, Callable[[str], redis.RedisError]] = {
+    "ASK": AskError,
+    "CLUSTERDOWN": ClusterDownError,
+    "CROSSSLOT": ClusterCrossSlotError,
+    "MOVED": MovedError,
+    "TRYAGAIN": TryAgainError,
 }
 
 
@@ -101,6 +117,9 @@ class _Interruptible:
 
     def make_error(self, text: str) -> Exception:
         """An error reply, as redis-py knows it."""
+        kind, _, rest = text.partition(" ")
+        if kind in _OF_CLUSTERS:
+            return _OF_CLUSTERS[kind](rest)
         parser = self._parser  # type: ignore[attr-defined]
         error: Exception = parser.parse_error(text)
         if isinstance(error, redis.ConnectionError):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 
@@ -16,6 +17,9 @@ from profiler_bridge.summary import PartialSummary
 # Of so many notifications at least a list looks whether they are there.
 _SOME_NAMES = 64
 _LONGEST_NAME = 80
+# So long it is believed that a server evicts nothing, in seconds: a page asks
+# for each few traces.
+_KNOWN_FOR = 10.0
 
 
 def count_gone(
@@ -46,10 +50,13 @@ def _evicts(client: RedisClient) -> bool:
     # Who only reads may have no right to ask.
     with contextlib.suppress(exceptions.StorageMisconfigured):
         for server in client.servers():
+            if time.monotonic() < server.evicts_nothing_until:
+                continue
             memory, stats = server.run([("INFO", "memory"), ("INFO", "stats")])
             policy = memory.get("maxmemory_policy", "noeviction")
             if policy != "noeviction" or stats.get("evicted_keys"):
                 return True
+            server.evicts_nothing_until = time.monotonic() + _KNOWN_FOR
     return False
 
 
