@@ -138,6 +138,7 @@ class BareRoot(Startable):
         self.write("etc/hostname", "controller\n")
         # In the place of the other: apt gives packages a PATH of its own.
         stand_in = self.path / "usr/bin/systemctl"
+        stand_in.rename(f"{stand_in}.debian")
         shutil.copy(PROJECT / "tests/systemctl.py", stand_in)
         stand_in.chmod(0o755)
         # By this packages see that services are systemd's.
