@@ -181,7 +181,8 @@ class BareRoot(Startable):
         ]
 
     def _configure_apt(self) -> list[str]:
-        options = apt_options()
+        # What is only recommended takes minutes, and shows nothing.
+        options = 'APT::Install-Recommends "0";\n' + apt_options()
         self.write("etc/apt/apt.conf.d/90sources", options)
         paths = ("/etc/apt/auth.conf.d", "/etc/apt/keyrings")
         return self._bring(" ".join([options, *paths]))
