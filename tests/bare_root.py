@@ -53,14 +53,26 @@ exec chroot "$root" bash -c '
 
 
 def pip_options() -> dict[str, str]:
-    """What this machine's pip is told in files, such as where packages are."""
+    """What this machine's pip is told, such as where packages are."""
     printed = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"],
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    return dict(re.findall(r"^(?!:env:)(\S+)='(.*)'$", printed, re.M))
+    options = re.findall(r"^(\S+)='(.*)'$", printed, re.M)
+    # The environment goes before files.
+    options.sort(key=lambda option: option[0].startswith(":env:"))
+    return {name.replace(":env:", "global"): value for name, value in options}
+
+
+def proxies() -> dict[str, str]:
+    """The variables that lead this machine's programs to the network."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.lower().endswith("_proxy")
+    }
 
 
 def apt_options() -> str:
@@ -121,6 +133,8 @@ class BareRoot(Startable):
 
     def __init__(self) -> None:
         self.tarball = tarball()
+        # Of this machine, for pip and apt: what they are told to read.
+        self.folders: list[str] = []
         self.path = Path(tempfile.mkdtemp(prefix="test-bare-root-"))
         self._first_process: subprocess.Popen[str] | None = None
         self._pid = 0
@@ -131,7 +145,7 @@ class BareRoot(Startable):
             ["tar", "-x", "-f", self.tarball, "-C", self.path], check=True
         )
         self.path.chmod(0o755)
-        folders = [*self._configure_pip(), *self._configure_apt()]
+        self.folders = [*self._configure_pip(), *self._configure_apt()]
         self._bring("/etc/resolv.conf " + str(CERTIFICATES))
         hosts = Path("/etc/hosts").read_text()
         self.write("etc/hosts", f"127.0.0.1 controller\n{hosts}")
@@ -147,7 +161,7 @@ class BareRoot(Startable):
         unshare += ["--mount", "--net", "--pid", "--uts", "--ipc"]
         starting = ["bash", "-c", FIRST_PROCESS, "bash", str(self.path)]
         self._first_process = subprocess.Popen(
-            [*unshare, *starting, *folders],
+            [*unshare, *starting, *self.folders],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -162,30 +176,21 @@ class BareRoot(Startable):
 
     def _configure_pip(self) -> list[str]:
         """Write its configuration; return folders that this is about."""
-        options = pip_options()
         sections: dict[str, str] = {}
+        options = pip_options()
         for name, value in options.items():
             section, _, key = name.partition(".")
             line = f"{key} = " + value.replace("\\n", "\n    ") + "\n"
             sections[section] = sections.get(section, "") + line
         text = "".join(f"[{name}]\n{sections[name]}" for name in sections)
         self.write("etc/pip.conf", text)
-        return self._bring(" ".join([*options.values(), *self._given()]))
-
-    def _given(self) -> list[str]:
-        """What this machine's environment says about packages."""
-        return [
-            f"{name}={value}"
-            for name, value in os.environ.items()
-            if re.match("PIP_|.*_proxy$", name, re.I)
-        ]
+        return self._bring(" ".join(options.values()))
 
     def _configure_apt(self) -> list[str]:
         # What is only recommended takes minutes, and shows nothing.
         options = 'APT::Install-Recommends "0";\n' + apt_options()
         self.write("etc/apt/apt.conf.d/90sources", options)
-        paths = ("/etc/apt/auth.conf.d", "/etc/apt/keyrings")
-        return self._bring(" ".join([options, *paths]))
+        return self._bring(f"{options} /etc/apt/auth.conf.d /etc/apt/keyrings")
 
     def _bring(self, text: str) -> list[str]:
         """Copy files that a text names; return the folders that it does."""
@@ -249,7 +254,8 @@ class BareRoot(Startable):
         clean = ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin"]
         clean[-1] += ":/usr/bin:/sbin:/bin"
         clean += ["HOME=/root", "LC_ALL=C.UTF-8", "USER=root"]
-        clean += ["DEBIAN_FRONTEND=noninteractive", *self._given()]
+        clean.append("DEBIAN_FRONTEND=noninteractive")
+        clean += [f"{name}={value}" for name, value in proxies().items()]
         bash = ["bash", "-e", "-o", "pipefail", "-c"]
         done = subprocess.run(
             [*enter, f"--wd={self.path}{folder}", *clean, *bash, commands],

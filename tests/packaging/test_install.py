@@ -70,15 +70,23 @@ def test_the_pages_are_true_as_they_are_written(root: BareRoot) -> None:
     check_what_stays(root)
 
 
+def processes(root: BareRoot) -> list[tuple[str, str]]:
+    """The user and the title of each."""
+    lines = root.run("ps -e -o user:20=,args=").stdout.splitlines()
+    return [(line[:20].strip(), line[21:]) for line in lines]
+
+
 def check_service(root: BareRoot) -> None:
     """It runs as its user, and systemd has nothing to say of its unit."""
     assert root.run("systemctl is-enabled profiler-bridge").stdout == (
         "enabled\n"
     )
-    pids = "$(pgrep -f bin/profiler-bridge)"
-    assert set(root.run(f"stat -c %U:%G {pids}").stdout.split()) == {
-        "profiler_bridge:profiler_bridge"
+    users = {
+        user
+        for user, title in processes(root)
+        if title.startswith("profiler-bridge: ")
     }
+    assert users == {"profiler_bridge"}
     log = "/var/log/journal/profiler-bridge"
     root.run(
         f"timeout 60 sh -c 'until grep Listening {log}; do sleep 1; done'"
@@ -94,7 +102,7 @@ def check_what_stays(root: BareRoot) -> None:
     """No more than the page names."""
     assert root.run("getent passwd profiler_bridge", check=False).stdout == ""
     assert root.run("getent group profiler_bridge", check=False).stdout == ""
-    assert root.run("pgrep -f profiler-bridge", check=False).stdout == ""
+    assert "profiler_bridge" not in dict(processes(root))
     named = root.run(
         f"find / -xdev -path {CHECKOUT} -prune -o"
         " -iname '*profiler[-_]bridge*' -print"
