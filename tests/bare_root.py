@@ -40,6 +40,7 @@ shift
 read -r pid _ < /proc/self/stat
 hostname controller
 mount -t proc proc "$root/proc"
+mount -t tmpfs tmpfs "$root/dev/shm"
 for path in "$@"; do
     mkdir -p "$root$path"
     mount --bind -o ro "$path" "$root$path"

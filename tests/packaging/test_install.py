@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.bare_root import PROJECT, BareRoot
+from tests.servers import wait_until
 
 DOC = PROJECT / "doc/source"
 INSTALL = DOC / "install/index.rst"
@@ -88,8 +89,8 @@ def check_service(root: BareRoot) -> None:
     }
     assert users == {"profiler_bridge"}
     log = "/var/log/journal/profiler-bridge"
-    root.run(
-        f"timeout 60 sh -c 'until grep Listening {log}; do sleep 1; done'"
+    assert wait_until(lambda: "Listening" in root.read(log), 60), root.read(
+        log
     )
     for word in REPLACED.values():
         assert word not in root.read(log)
