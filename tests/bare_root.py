@@ -28,7 +28,14 @@ PACKAGES = (
     "python3-minimal",
     "systemd-sysv",
 )
-CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "USER": "root",
+    "LC_ALL": "C.UTF-8",
+    "DEBIAN_FRONTEND": "noninteractive",
+}
 
 # Where servers listen, no other test does: the network is the root's own. The
 # first process ends when it is told to, and takes all others with it; bash
@@ -147,7 +154,7 @@ class BareRoot(Startable):
         )
         self.path.chmod(0o755)
         self.folders = [*self._configure_pip(), *self._configure_apt()]
-        self._bring("/etc/resolv.conf " + str(CERTIFICATES))
+        self._bring(f"/etc/resolv.conf {CERTIFICATES}")
         hosts = Path("/etc/hosts").read_text()
         self.write("etc/hosts", f"127.0.0.1 controller\n{hosts}")
         self.write("etc/hostname", "controller\n")
@@ -229,7 +236,9 @@ class BareRoot(Startable):
             capture_output=True,
             text=True,
         ).stdout
-        for file in filter(None, listed.split("\0")):
+        for file in listed.split("\0"):
+            if not (PROJECT / file).is_file():
+                continue  # deleted, and not yet committed so
             (there / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(PROJECT / file, there / file)
 
@@ -252,14 +261,10 @@ class BareRoot(Startable):
         if not network:
             namespaces.append("--net")
         enter = ["nsenter", f"--target={self._pid}", *namespaces]
-        clean = ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin"]
-        clean[-1] += ":/usr/bin:/sbin:/bin"
-        clean += ["HOME=/root", "LC_ALL=C.UTF-8", "USER=root"]
-        clean.append("DEBIAN_FRONTEND=noninteractive")
-        clean += [f"{name}={value}" for name, value in proxies().items()]
         bash = ["bash", "-e", "-o", "pipefail", "-c"]
         done = subprocess.run(
-            [*enter, f"--wd={self.path}{folder}", *clean, *bash, commands],
+            [*enter, f"--wd={self.path}{folder}", *bash, commands],
+            env=ENVIRONMENT | proxies(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -275,10 +280,9 @@ class BareRoot(Startable):
         """End all that runs there, and remove it."""
         if self._first_process:
             # The kernel ends all processes and mounts with it.
-            if self._pid:
+            if self._pid and self._first_process.poll() is None:
                 os.kill(self._pid, signal.SIGKILL)
-            else:
-                self._first_process.kill()
+            self._first_process.kill()
             self._first_process.wait(60)
             self._first_process = None
         shutil.rmtree(self.path, ignore_errors=True)
