@@ -372,14 +372,14 @@ def files(
     :returns: empty for a directory without any
     :raises ArchiveError: the directory cannot be read
     """
-    found = []
+    days = []
     for start, part, path in _names(directory, day):
         if until is not None and start >= until:
             continue
         if since is not None and start + _DAY <= since:
             continue
-        found.append((start, part, path))
-    return [path for _, _, path in sorted(found)]
+        days.append((start, part, path))
+    return [path for _, _, path in sorted(days)]
 
 
 def _names(

@@ -181,8 +181,8 @@ def _argument(kwargs: str, key: str, match: _Match) -> str:
     """The first of such arguments, as far as the pattern has it."""
     before = f"'{key}': "
     at = kwargs.find(before)
-    found = match(kwargs, at + len(before)) if at >= 0 else None
-    return found[1] if found else ""
+    matched = match(kwargs, at + len(before)) if at >= 0 else None
+    return matched[1] if matched else ""
 
 
 def _short(name: str) -> str:

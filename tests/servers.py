@@ -95,18 +95,24 @@ UNANSWERED = (
 
 
 def wait_until(check: Callable[[], object], timeout: float) -> bool:
-    """Return whether check() became true within timeout seconds.
-
-    A server that does not answer makes it false, not an error.
-    """
+    """Return whether check() became true within timeout seconds."""
     deadline = time.monotonic() + timeout
-    while True:
-        with contextlib.suppress(*UNANSWERED):
-            if check():
-                return True
+    while not check():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
+    return True
+
+
+def _wait_for_servers(check: Callable[[], object], timeout: float) -> bool:
+    """The same, of servers: one that does not answer is not yet ready."""
+
+    def answers() -> bool:
+        with contextlib.suppress(*UNANSWERED):
+            return bool(check())
+        return False
+
+    return wait_until(answers, timeout)
 
 
 def _processes() -> dict[int, tuple[int, int]]:
@@ -322,7 +328,7 @@ class Server(Startable):
 
         for number in numbers:
             self._signal(number, alive())
-            if wait_until(lambda: not alive(), 5):
+            if _wait_for_servers(lambda: not alive(), 5):
                 break
         self._process.wait(5)
         self._process = None
@@ -520,7 +526,7 @@ class RabbitMQCluster(Startable):
         self.epmd.start()
         with ThreadPoolExecutor(len(self.nodes)) as threads:
             list(threads.map(RabbitMQNode.start, self.nodes))
-        if not wait_until(self._complete, 60):
+        if not _wait_for_servers(self._complete, 60):
             raise RuntimeError(f"incomplete:\n{self.nodes[0].tail()}")
         # Quorum queues are one. Nodes that meet while they start may leave
         # some of them off.
@@ -694,13 +700,13 @@ class GaleraNode(MariaDB):
     def isolate(self) -> None:
         """Cut it off from the others, so that it refuses all statements."""
         self._isolate("1")
-        if not wait_until(lambda: self.state() != "Synced", 30):
+        if not _wait_for_servers(lambda: self.state() != "Synced", 30):
             raise RuntimeError(f"not isolated:\n{self.tail()}")
 
     def rejoin(self) -> None:
         """Undo that."""
         self._isolate("0")
-        if not wait_until(lambda: self.state() == "Synced", 60):
+        if not _wait_for_servers(lambda: self.state() == "Synced", 60):
             raise RuntimeError(f"not back:\n{self.tail()}")
 
     def _isolate(self, value: str) -> None:
@@ -1158,7 +1164,7 @@ class SentinelGroup(Startable):
             server.resume()
             if not server.running:
                 server.start()
-        if not wait_until(self._complete, 60):
+        if not _wait_for_servers(self._complete, 60):
             raise RuntimeError(f"incomplete:\n{self.sentinels[0].tail()}")
 
     def _complete(self) -> bool:
@@ -1193,7 +1199,7 @@ class SentinelGroup(Startable):
             new = self.master()
             return new is not old and new.execute("ROLE")[0] == "master"
 
-        if not wait_until(changed, timeout):
+        if not _wait_for_servers(changed, timeout):
             raise RuntimeError(f"no failover:\n{self.sentinels[0].tail()}")
         return self.master()
 
@@ -1270,7 +1276,7 @@ class RedisCluster(Startable):
                 "--cluster-yes",
             )
             self._made = True
-        if not wait_until(self._complete, 60):
+        if not _wait_for_servers(self._complete, 60):
             raise RuntimeError(f"incomplete:\n{self.nodes[0].tail()}")
 
     def cli(self, *command: str) -> str:

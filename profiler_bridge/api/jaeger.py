@@ -24,7 +24,7 @@ from werkzeug.routing import BaseConverter
 from profiler_bridge import exceptions
 from profiler_bridge.api import parameters, search
 from profiler_bridge.api.app import storage
-from profiler_bridge.api.search import Found, Search
+from profiler_bridge.api.search import Matches, Search
 from profiler_bridge.query import TraceQuery
 from profiler_bridge.report import jaeger, otlp, spans
 from profiler_bridge.report.edges import CALL
@@ -152,7 +152,7 @@ def _traces() -> flask.Response:
             raise argparse.ArgumentTypeError("a tag is given as key:value")
         asked[key] = value
     end = parameters.number("end")
-    found = Found(
+    matches = Matches(
         storage(),
         Search(
             TraceQuery(
@@ -168,23 +168,23 @@ def _traces() -> flask.Response:
             asked,
         ),
     )
-    return search.streamed(_found(found))
+    return search.streamed(_answer(matches))
 
 
 def _limit(name: str) -> int:
     return parameters.limit(name, _DEFAULT_LIMIT, _options().max_limit)
 
 
-def _found(found: Found) -> Iterator[str]:
+def _answer(matches: Matches) -> Iterator[str]:
     yield '{"data":['
     count = 0
-    for trace in found:
+    for trace in matches:
         yield "," if count else ""
         yield from jaeger.render(trace)
         count += 1
     # Grafana and Jaeger's UI show what there is, whatever stands here.
     errors = None
-    if found.stopped:
+    if matches.stopped:
         errors = [{"code": 206, "msg": search.STOPPED}]
     yield _rest(count, errors)
 
@@ -276,7 +276,7 @@ def _result(trace: Trace) -> Iterator[str]:
 
 def _v3_summaries() -> flask.Response:
     end = _moment("end")
-    found = Found(
+    matches = Matches(
         storage(),
         Search(
             TraceQuery(
@@ -292,14 +292,14 @@ def _v3_summaries() -> flask.Response:
             parameters.tags(_v3("tags")),
         ),
     )
-    return search.streamed(_summaries(found))
+    return search.streamed(_summaries(matches))
 
 
-def _summaries(found: Found) -> Iterator[str]:
+def _summaries(matches: Matches) -> Iterator[str]:
     yield '{"summaries":['
-    yield from spans.items(map(jaeger.summary, found), ",")
+    yield from spans.items(map(jaeger.summary, matches), ",")
     yield "]"
-    if found.stopped:
+    if matches.stopped:
         yield f',"warnings":[{spans.encode(search.STOPPED)}]'
     yield "}"
 
@@ -310,7 +310,7 @@ def _v3(name: str) -> str | None:
 
 def _v3_name(name: str) -> str:
     """By which of its names a parameter is given."""
-    names = [f"query.{each}" for each in _V3_NAMES[name]]
+    names = [f"query.{spelling}" for spelling in _V3_NAMES[name]]
     given = (name for name in names if name in flask.request.args)
     return next(given, names[0])
 

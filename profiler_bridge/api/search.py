@@ -65,7 +65,8 @@ _is_hexadecimal = re.compile("[0-9a-fA-F]{1,32}").fullmatch
 class Search:
     """What a client looks for: traces with a span of which all is true.
 
-    :param query: which traces may be looked at; its limit counts those found
+    :param query: which traces may be looked at; its limit counts those that
+        match
     :param service: the span is of this service
     :param operation: it did this
     :param tags: it has these; with any value where that is None
@@ -101,11 +102,11 @@ def services(
     return dict(sorted(known.items()))
 
 
-class Found:
+class Matches:
     """The traces of a search, newest first, read one after the other.
 
     To be iterated once. The query's time limit is for what is looked at in
-    vain; what is found takes as long as it takes.
+    vain; what matches takes as long as it takes.
 
     :ivar stopped: whether the time was over before the end was reached
     """
@@ -126,7 +127,7 @@ class Found:
         return itertools.islice(self._matching(qualified), search.query.limit)
 
     def _matching(self, qualified: Collection[str] | None) -> Iterator[Trace]:
-        matches = _condition(self._search, qualified)
+        is_match = _condition(self._search, qualified)
         end = math.inf
         if self._search.query.time_limit is not None:
             end = time.monotonic() + self._search.query.time_limit
@@ -156,7 +157,7 @@ class Found:
                 if not notifications:
                     continue
                 trace = Trace.build(summary.base_id, notifications)
-                if matches(trace):
+                if is_match(trace):
                     yield trace
                     end += time.monotonic() - began
             if page.stopped is not None:
@@ -192,7 +193,7 @@ def _condition(
 ) -> Callable[[Trace], bool]:
     """What tells whether a trace has a span as it is looked for."""
 
-    def matches(trace: Trace) -> bool:
+    def is_match(trace: Trace) -> bool:
         if qualified is None and search.operation is None and not search.tags:
             return True
         tags = _Tags(trace)
@@ -209,7 +210,7 @@ def _condition(
             for span in trace.spans
         )
 
-    return matches
+    return is_match
 
 
 class _Tags:
@@ -272,8 +273,8 @@ def operations(
     query = TraceQuery(limit=OPERATIONS_FROM, time_limit=time_limit)
     own = services(storage, fold).get(service, set())
     known: set[tuple[str, str]] = set()
-    found = Found(storage, Search(query, service, fold=fold))
-    for trace in _until(found, time_limit):
+    matches = Matches(storage, Search(query, service, fold=fold))
+    for trace in _until(matches, time_limit):
         parents = edges.parents(trace)
         for span in trace.spans:
             if span.first.qualified_service in own:
@@ -294,18 +295,18 @@ def graph(
     limit = query.limit or 0
     # One more, to know whether there is one.
     query = dataclasses.replace(query, limit=limit + 1)
-    found = Found(storage, Search(query))
+    matches = Matches(storage, Search(query))
     count = 0
     is_over = False
     began = time.monotonic()
-    for trace in found:
+    for trace in matches:
         if count == limit or is_over:
             return known, f"only the newest {count} traces were looked at"
         edges.add(known, trace)
         count += 1
         took = time.monotonic() - began
         is_over = query.time_limit is not None and took > query.time_limit
-    if found.stopped:
+    if matches.stopped:
         return known, f"only the newest {count} traces were looked at"
     return known, None
 

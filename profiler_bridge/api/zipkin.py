@@ -18,7 +18,7 @@ import flask
 from profiler_bridge import exceptions
 from profiler_bridge.api import parameters, search
 from profiler_bridge.api.app import storage
-from profiler_bridge.api.search import Found, Search
+from profiler_bridge.api.search import Matches, Search
 from profiler_bridge.query import TraceQuery
 from profiler_bridge.report import spans, zipkin
 from profiler_bridge.report.edges import CALL
@@ -110,7 +110,7 @@ def _traces() -> flask.Response:
     if args.get("remoteServiceName"):
         return flask.jsonify([])
     query = parameters.range_query("endTs", "lookback", _DAY, _options())
-    found = Found(
+    matches = Matches(
         storage(),
         Search(
             TraceQuery(
@@ -129,10 +129,10 @@ def _traces() -> flask.Response:
             str.lower,
         ),
     )
-    response = search.streamed(_lists(found))
+    response = search.streamed(_lists(matches))
     # In the answer there is no place for it. Of one that is too long to be
     # made by now it cannot be known.
-    if found.stopped:
+    if matches.stopped:
         response.headers[search.PARTIAL] = search.STOPPED
     return response
 
@@ -146,10 +146,10 @@ def _annotations(text: str) -> dict[str, str | None]:
     return asked
 
 
-def _lists(found: Found) -> Iterator[str]:
+def _lists(matches: Matches) -> Iterator[str]:
     yield "["
     between = ""
-    for trace in found:
+    for trace in matches:
         yield f"{between}["
         yield from spans.items(zipkin.exported(trace), ",")
         yield "]"

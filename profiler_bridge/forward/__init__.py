@@ -40,15 +40,15 @@ def targets(
     from profiler_bridge.forward.endpoint import Endpoint
     from profiler_bridge.forward.target import Target
 
-    found = [Target(Endpoint.of(url), chosen) for url in urls]
-    names = [target.name for target in found]
+    targets = [Target(Endpoint.of(url), chosen) for url in urls]
+    names = [target.name for target in targets]
     for name in names:
         if names.count(name) > 1:
             raise exceptions.ConfigurationError(
                 f"two endpoints in [forward] are called {name}: give one a"
                 " name=NAME of its own"
             )
-    return found
+    return targets
 
 
 def _rule(text: str) -> rules.Rule:

@@ -30,6 +30,7 @@ from profiler_bridge.preflight.findings import (
 from profiler_bridge.preflight.forward import check_forward
 from profiler_bridge.preflight.set_aside import check_set_aside
 from profiler_bridge.preflight.storage import check_storage
+from profiler_bridge.preflight.traces import check_traces
 from profiler_bridge.storage.retention import check_sections
 from profiler_bridge.storage.traces import Storage
 
@@ -75,6 +76,7 @@ def check(
                 storage,
                 purged=bool(retention.lengths) and not storage.plugin.expires,
             )
+            yield from check_traces(storage)
     yield check_set_aside(conf)
     yield from check_api(conf)
     # Which storage's traces these are, only a right one tells.

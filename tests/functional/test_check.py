@@ -9,7 +9,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import amqp
@@ -22,7 +22,8 @@ from profiler_bridge.daemon.set_aside import SetAside, SetAsideMessage
 from profiler_bridge.exceptions import Reason
 from profiler_bridge.preflight import Finding, Result, check, exit_code
 from profiler_bridge.storage import get_storage
-from tests import bus, otlp_server, servers
+from profiler_bridge.storage.traces import Storage
+from tests import bus, otlp_server, recorded, servers
 from tests.daemon import Daemon, script, wait_for
 from tests.functional.test_queue import user_with
 
@@ -500,6 +501,31 @@ def test_a_clock_that_is_wrong(
     assert result == WARNING
     assert "its clock is 600" in detail
     assert "behind" in detail
+
+
+def store(storage: Storage, bodies: Iterable[bytes]) -> None:
+    for trace in recorded.traces(bodies):
+        storage.write([*trace.notifications()])
+
+
+def test_threads_that_keep_a_profiler(
+    configure: Configure, tmp_path: Path
+) -> None:
+    """The create was recorded with Nova on threads."""
+    with contextlib.closing(
+        get_storage(f"sqlite:///{tmp_path}/traces.sqlite")
+    ) as storage:
+        storage.prepare()
+        assert "traces" not in run_check(configure())
+        store(storage, recorded.keystone())
+        [(result, _)] = run_check(configure())["traces"]
+        assert result == OK
+        store(storage, recorded.server_create())
+    [(result, detail)] = run_check(configure())["traces"]
+    assert result == WARNING
+    assert "1 of the newest" in detail
+    assert "(nova:nova-compute, nova:nova-conductor)" in detail
+    assert "profiler-bridge-instrument" in detail
 
 
 def test_no_storage(configure: Configure) -> None:

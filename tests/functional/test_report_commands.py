@@ -8,6 +8,7 @@ import builtins
 import errno
 import json
 import os
+import re
 import stat
 import subprocess
 import threading
@@ -103,7 +104,9 @@ def run(
     code = BridgeApp("profiler_bridge.report", "").run(
         ["--connection-string", url, *args]
     )
-    return code, capsys.readouterr().out
+    # A page tells when it was made.
+    made = r"(?<=Made by profiler_bridge )[^<]* UTC"
+    return code, re.sub(made, "", capsys.readouterr().out)
 
 
 def store(url: str) -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""axe-core finds nothing in the HTML report, however it is looked at."""
+"""axe-core finds nothing in HTML reports, however they are looked at."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from profiler_bridge.trace import Trace
 from tests import axe, npm, recorded
 from tests.browser import Chromium, Page
+from tests.functional.test_report_diff import beside, show
 from tests.functional.test_report_html import late, request
 
 VIEWS = ("timeline", "findings", "flame", "totals", "statements", "spans")
@@ -38,25 +39,44 @@ def server_create() -> Trace:
     return create
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
-def test_nobody_is_kept_out(checked: Page, width: int, scheme: str) -> None:
-    checked.resize(width, 800)
+@pytest.fixture(params=["light", "dark"])
+def coloured(request: pytest.FixtureRequest, checked: Page) -> Page:
+    """Return the page in one of the schemes of colours."""
     checked.call(
         "Emulation.setEmulatedMedia",
-        features=[{"name": "prefers-color-scheme", "value": scheme}],
+        features=[{"name": "prefers-color-scheme", "value": request.param}],
     )
+    return checked
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_trace(coloured: Page, width: int) -> None:
+    coloured.resize(width, 800)
     for trace in (request().trace(), late(), server_create()):
-        checked.show(trace)
-        checked.evaluate(
+        coloured.show(trace)
+        coloured.evaluate(
             "document.querySelector('#rows .row:nth-child(2)').click()"
         )
         for view in VIEWS:
-            checked.evaluate(f"document.getElementById('show-{view}').click()")
-            checked.next_frame()
-            assert axe.violations(checked) == [], view
-    checked.evaluate("document.getElementById('help-open').click()")
-    assert axe.violations(checked) == []
+            coloured.evaluate(
+                f"document.getElementById('show-{view}').click()"
+            )
+            coloured.next_frame()
+            assert axe.violations(coloured) == [], view
+    coloured.evaluate("document.getElementById('help-open').click()")
+    assert axe.violations(coloured) == []
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_two_traces(coloured: Page, width: int) -> None:
+    coloured.resize(width, 800)
+    show(coloured, beside(request().trace(), late()))
+    assert axe.violations(coloured) == []
+    coloured.evaluate(
+        "for (const row of document.querySelectorAll('details'))"
+        " row.open = true"
+    )
+    assert axe.violations(coloured) == []
 
 
 def test_it_finds_what_is_wrong(checked: Page) -> None:

@@ -368,7 +368,7 @@ def test_the_index_forgets_what_has_expired(
     # So many that each part that it is in is written to.
     gone, *others = traces(100, calls=1)
     stays = [payload for own in others for payload in own]
-    storage = redis_storage(cluster.url, retention=1)
+    storage = redis_storage(cluster.url, retention=3)
     write(storage, gone)
     # As if its index belonged to others as well, which live on.
     for node in cluster.masters():

@@ -87,6 +87,9 @@ def test_lists_of_any_length_are_of_one_shape() -> None:
         "SELECT tags ran 6 times (4 of one text, 2 of another) below"
         " GET /v2.1/servers, always with the same parameters"
     )
+    made.execute("SELECT a FROM tags WHERE b IN (1, 2, 3)", start=300, id=1)
+    [finding] = of(made, Rule.REPEATED_SQL)
+    assert "7 times (4 of one text, 3 of 2 others)" in finding.title
 
 
 def test_statements_in_turn_are_one_finding() -> None:

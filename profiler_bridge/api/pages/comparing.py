@@ -195,6 +195,6 @@ def _choices(sides: dict[str, Side]) -> list[TraceSummary]:
                 limit=_CHOICES + 1,
                 time_limit=time_limit(),
             )
-            found = storage().list_traces(query)
-            return [one for one in found if one.base_id != side.base_id]
+            traces = storage().list_traces(query)
+            return [t for t in traces if t.base_id != side.base_id]
     return []

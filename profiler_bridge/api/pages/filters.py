@@ -33,7 +33,9 @@ _MOST_OFFERED = 500
 # Seconds for which they are not read again.
 _OFFERED_FOR = 60.0
 
-_READERS = {each.name: each for each in FILTERS if each.name != "time-limit"}
+_READERS = {
+    reader.name: reader for reader in FILTERS if reader.name != "time-limit"
+}
 
 
 @dataclass(frozen=True)

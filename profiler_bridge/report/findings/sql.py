@@ -174,10 +174,11 @@ def _texts(spans: Iterable[Span]) -> str:
     texts = Counter(statement(span.first) for span in spans)
     if len(texts) < 2:
         return ""
-    first, second = (times for _, times in texts.most_common(2))
+    [(_, first)] = texts.most_common(1)
+    rest = texts.total() - first
     if len(texts) == 2:
-        return f" ({first:,} of one text, {second:,} of another)"
-    return f" ({first:,} of one text, the others of {len(texts) - 1:,})"
+        return f" ({first:,} of one text, {rest:,} of another)"
+    return f" ({first:,} of one text, {rest:,} of {len(texts) - 1:,} others)"
 
 
 def _parameters(spans: Iterable[Span]) -> str:

@@ -62,7 +62,7 @@ class Lifetime:
         lives: Mapping[str, int],
         shared: Mapping[str, int],
         written: Mapping[str, Sequence[str]],
-    ) -> None:
+    ) -> bool:
         """See to it that nothing of a trace expires before its summary.
 
         :param lives: by trace, how many seconds its notifications live on;
@@ -71,6 +71,7 @@ class Lifetime:
         :param shared: the same of keys that belong to many traces
         :param written: by trace, the keys of the notifications that have just
             been written
+        :returns: whether all keys that belong to many traces were still there
         """
         commands: list[Command] = []
         short: dict[str, int] = {}
@@ -90,14 +91,18 @@ class Lifetime:
             if seconds <= self.of_traces or seconds < longest:
                 short[key] = max(longest, self.of_strings)
         self._client.run(commands, confirmed=True)
-        self._lengthen(short)
+        gone = self._lengthen(short)
+        # What is negative did not expire, or was not there before.
+        return not any(shared.get(key, -1) >= 0 for key in gone)
 
-    def _lengthen(self, keys: Mapping[str, int]) -> None:
+    def _lengthen(self, keys: Mapping[str, int]) -> list[str]:
         """Have keys live on for so many seconds, or longer.
 
         EXPIRE has no GT before Redis 7, so their lives are read right before;
         where that shows them longer, since somebody has lengthened them a
         moment ago, they become so again.
+
+        :returns: those that are not there
         """
         replies = self._client.run(
             (
@@ -115,6 +120,8 @@ class Lifetime:
             if left > seconds
         ]
         self._client.run(longer, confirmed=True)
+        lengthened = zip(keys, replies[1::2], strict=True)
+        return [key for key, is_there in lengthened if not is_there]
 
     def _keep(
         self, base_id: str, strings: Iterable[str], seconds: int

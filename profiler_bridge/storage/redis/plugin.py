@@ -157,11 +157,15 @@ class RedisPlugin(StoragePlugin):
     def _run(self, write: Write) -> list[Any]:
         replies = self._client.run_in_turn(write.stages(), confirmed=True)
         if self._lifetime:
-            self._lifetime.lengthen(
+            is_whole = self._lifetime.lengthen(
                 write.lives(replies),
                 write.shared_lives(replies),
                 write.string_keys,
             )
+            if not is_whole:
+                # An index that nobody wrote to for so long expired right after
+                # it was added to; made anew, it does not.
+                self._run(write)
             self._client.run(write.without_life(replies), confirmed=True)
         return replies
 
