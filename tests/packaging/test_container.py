@@ -31,15 +31,18 @@ connection_string = sqlite:////var/lib/profiler_bridge/traces.sqlite
 
 
 class Images:
-    """Buildah, with images of its own.
+    """Buildah, with images of its own in a folder."""
 
-    :param root: the image that others are built on
-    """
+    base = "localhost/bare:latest"
 
-    def __init__(self, root: BareRoot, folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.program = find("buildah", "buildah")
-        self.base = "localhost/bare:latest"
+        self.image = ""
+        self.config: dict[str, Any] = {}
+
+    def build(self, root: BareRoot) -> None:
+        """Build the bridge's on what a bare Debian is."""
         container = self("from", "scratch")
         self("add", container, str(root.path), "/")
         self("commit", container, self.base)
@@ -59,14 +62,14 @@ class Images:
             str(checkout),
         )
         inspected = self("inspect", "--type=image", self.image)
-        self.config: dict[str, Any] = json.loads(inspected)["Docker"]["config"]
+        self.config = json.loads(inspected)["Docker"]["config"]
 
     def command(self, *args: str) -> list[str]:
         places = [
             f"--root={self.folder}/images",
             f"--runroot={self.folder}/run",
         ]
-        return [self.program, *places, "--storage-driver=vfs", *args]
+        return [self.program, *places, *args]
 
     def __call__(self, *args: str) -> str:
         done = subprocess.run(
@@ -84,9 +87,13 @@ class Images:
 @pytest.fixture(scope="module")
 def images(bare_root: BareRoot) -> Iterator[Images]:
     folder = Path(tempfile.mkdtemp(prefix="test-images-"))
+    images = Images(folder)
     try:
-        yield Images(bare_root, folder)
+        images.build(bare_root)
+        yield images
     finally:
+        # What is mounted, too.
+        images("rm", "--all")
         shutil.rmtree(folder)
 
 
@@ -123,7 +130,9 @@ def test_it_runs_as_nobody_of_privileges_until_it_is_told_to_end(
     configuration = tmp_path / "bridge.conf"
     configuration.write_text(CONFIGURATION)
     configuration.chmod(0o640)
-    os.chown(configuration, 0, 42800)
+    tmp_path.chmod(0o750)
+    for path in (tmp_path, configuration):
+        os.chown(path, 0, 42800)
     there = f"--volume={tmp_path}:/etc/profiler_bridge:ro"
     container = images("from", "--pull-never", images.image)
     run = images.command("run", "--isolation=chroot", there, container, "--")
@@ -138,9 +147,12 @@ def test_it_runs_as_nobody_of_privileges_until_it_is_told_to_end(
         kind, *check = images.config["Healthcheck"]["Test"]
         assert kind == "CMD"
         enter = ["nsenter", f"--target={process.pid}", "--net"]
-        assert wait_until(
-            lambda: subprocess.run([*enter, *run, *check]).returncode == 0, 120
-        ), log.read_text()
+
+        def is_healthy() -> bool:
+            assert process.poll() is None, log.read_text()
+            return subprocess.run([*enter, *run, *check]).returncode == 0
+
+        assert wait_until(is_healthy, 120), log.read_text()
         pid = master(process)
         assert pid
         assert Path(f"/proc/{pid}").stat().st_uid == 42800
