@@ -150,7 +150,9 @@ def test_it_runs_as_nobody_of_privileges_until_it_is_told_to_end(
 
         def is_healthy() -> bool:
             assert process.poll() is None, log.read_text()
-            return subprocess.run([*enter, *run, *check]).returncode == 0
+            command = [*enter, *run, *check]
+            done = subprocess.run(command, capture_output=True)
+            return done.returncode == 0
 
         assert wait_until(is_healthy, 120), log.read_text()
         pid = master(process)
