@@ -9,10 +9,11 @@ import setuptools
 HERE = pathlib.Path(__file__).parent
 
 # pbr reads the version from git or from an sdist's PKG-INFO. A source tree
-# that has neither (a downloaded archive) still has to install.
+# that has neither (a downloaded archive) still has to install. As git without
+# a tag does, it precedes every release.
 if not (HERE / "PKG-INFO").exists() and not (
     (HERE / ".git").exists() and shutil.which("git")
 ):
-    os.environ.setdefault("PBR_VERSION", "0.1.0")
+    os.environ.setdefault("PBR_VERSION", "0.0.1.dev0")
 
 setuptools.setup(setup_requires=["pbr"], pbr=True)

@@ -577,7 +577,7 @@ def _zstd() -> ModuleType:
             return importlib.import_module(name)
     raise exceptions.ConfigurationError(
         "zstd needs Python 3.14 or the library zstandard: install"
-        " profiler_bridge[zstd]"
+        " profiler_bridge[zstd], from a checkout with pip install '.[zstd]'"
     )
 
 

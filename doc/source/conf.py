@@ -22,3 +22,20 @@ highlight_language = "none"
 html_theme = "openstackdocs"
 openstackdocs_auto_name = False
 openstackdocs_auto_version = False
+
+# One for each command; the Debian package has them.
+man_pages = [
+    (f"cli/{name}", name, description, [], section)
+    for name, section, description in (
+        ("profiler-bridge", 8, "store OSProfiler notifications from the bus"),
+        ("profiler-bridge-api", 8, "show OSProfiler traces over HTTP"),
+        ("profiler-bridge-demo", 1, "store and show two traces, to try it"),
+        (
+            "profiler-bridge-instrument",
+            1,
+            "run a program that sends to the bus with bridge://",
+        ),
+        ("profiler-bridge-manage", 8, "manage what profiler-bridge keeps"),
+        ("profiler-bridge-report", 1, "report on OSProfiler traces"),
+    )
+]

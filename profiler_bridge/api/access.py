@@ -45,7 +45,8 @@ def _keystone(app: WSGIApplication, conf: cfg.ConfigOpts) -> WSGIApplication:
     except ImportError:
         raise exceptions.ConfigurationError(
             "auth_strategy in [api]: for keystone install"
-            " profiler_bridge[keystone]"
+            " profiler_bridge[keystone], from a checkout with"
+            " pip install '.[keystone]'"
         ) from None
     try:
         guarded: WSGIApplication = auth_token.AuthProtocol(

@@ -115,7 +115,8 @@ def make(conf: cfg.ConfigOpts) -> Any:
         return make_server(make_app(conf, is_local=is_local), conf)
     except ModuleNotFoundError as error:
         raise exceptions.ConfigurationError(
-            f"{error.name} is not installed: install profiler_bridge[api]"
+            f"{error.name} is not installed: install profiler_bridge[api],"
+            " from a checkout with pip install '.[api]'"
         ) from None
 
 

@@ -75,7 +75,8 @@ def main() -> int:
         return run(args.directory.absolute(), args.serve)
     except ImportError as error:
         print(
-            f"{error.name} is missing: pip install 'profiler_bridge[demo]'",
+            f"{error.name} is missing: install profiler_bridge[demo], from a"
+            " checkout with pip install '.[demo]'",
             file=sys.stderr,
         )
     except (

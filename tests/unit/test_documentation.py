@@ -8,6 +8,7 @@ import ast
 import configparser
 import importlib
 import re
+import runpy
 import subprocess
 from collections.abc import Iterator, Sequence
 from importlib import metadata
@@ -86,19 +87,18 @@ def metric_names() -> set[str]:
     }
 
 
-def test_every_console_script_is_documented() -> None:
-    page = PAGES["cli/index.rst"]
+def test_every_console_script_has_a_page_and_a_man_page() -> None:
     scripts = [
         entry_point.name
         for entry_point in entry_points()
         if entry_point.group == "console_scripts"
     ]
     assert scripts
-    assert [
-        script
-        for script in scripts
-        if f"\n{script}\n{'=' * len(script)}\n" not in page
-    ] == []
+    man_pages = runpy.run_path(str(DOC / "conf.py"))["man_pages"]
+    assert {(f"cli/{name}", name) for name in scripts} == {
+        (page, name) for page, name, *_ in man_pages
+    }
+    assert {f"cli/{name}.rst" for name in scripts} <= PAGES.keys()
 
 
 def test_every_command_is_documented() -> None:

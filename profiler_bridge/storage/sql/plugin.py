@@ -95,7 +95,8 @@ class SQLPlugin(StoragePlugin):
         except ModuleNotFoundError as error:
             raise exceptions.ConfigurationError(
                 f"the database driver {error.name} is not installed; for"
-                " PostgreSQL: pip install 'profiler_bridge[postgresql]'"
+                " PostgreSQL install profiler_bridge[postgresql], from a"
+                " checkout with pip install '.[postgresql]'"
             ) from None
         except (sa.exc.ArgumentError, ValueError, TypeError) as error:
             raise exceptions.ConfigurationError(
