@@ -105,6 +105,18 @@ def inspect(
         link.close()
 
 
+def require(transport: Any, topic: str) -> None:
+    """See that the queue of a topic can be sent to.
+
+    :param transport: of oslo.messaging
+    :raises BusUnavailable: the broker does not answer, or its queue is not
+        one of those that the options here ask for
+    """
+    queue = inspect(transport, topic, rights=False)
+    if queue is not None and not queue.usable:
+        raise exceptions.BusUnavailable(queue.problem)
+
+
 def examine(
     link: Link,
     options: Any,

@@ -164,6 +164,39 @@ def _publish(
     )
 
 
+def note_sent(
+    transport: Any, note: Callable[[dict[str, Any]], object]
+) -> None:
+    """Have each message that the bus has taken told.
+
+    :param note: called with the message as it was handed over
+    """
+    send = transport._send_notification
+
+    def send_and_note(
+        target: Any,
+        context: Any,
+        message: dict[str, Any],
+        *args: Any,
+        **kw: Any,
+    ) -> None:
+        send(target, context, message, *args, **kw)
+        note(message)
+
+    transport._send_notification = send_and_note
+
+
+def size_of(message: dict[str, Any]) -> int:
+    """How many bytes a message that may have Json in it has, about."""
+    inner = 0
+
+    def leave_out(value: object) -> None:
+        nonlocal inner
+        inner += len(value.text) if isinstance(value, Json) else 0
+
+    return len(json.dumps(message, default=leave_out)) + inner
+
+
 def abandon(transport: Any) -> bool:
     """Close the connections of a parent process in this one only.
 

@@ -91,11 +91,9 @@ class Send(BridgeCommand):
         )
         transport = get_transport(conf)
         try:
-            queue = broker.inspect(transport, TOPIC, rights=False)
+            broker.require(transport, TOPIC)
         finally:
             transport.cleanup()
-        if queue is not None and not queue.usable:
-            raise exceptions.BusUnavailable(queue.problem)
         notifier = BufferedNotifier(
             partial(get_transport, conf),
             socket.gethostname(),

@@ -54,6 +54,7 @@ ROOMS = [
     "config",
     "reading",
     "sender",
+    "simulation",
     "wsgi",
     "preflight",
     "cmd",
