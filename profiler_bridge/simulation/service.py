@@ -23,9 +23,12 @@ from profiler_bridge.simulation.load import Load, host
 _TICK = 0.005
 # So many points are sent before the next look at the clock.
 _MOST_AT_ONCE = 100
-# So many may wait for the broker to confirm them. The notifier drops the
-# oldest when it has five times as many.
-_UNCONFIRMED = 20_000
+# After so many it is seen to that the broker has them.
+_FLUSH_EVERY = 10_000
+_SHORT = 0.5
+# With so many that it has not, it is waited for: the notifier would drop the
+# oldest soon.
+_MOST_WAITING = 80_000
 # Of one in so many messages the size is looked at where all are small. Of
 # spans starts and stops alternate, so it is odd.
 _SAMPLED = 37
@@ -182,6 +185,7 @@ class _Bridge:
 
     def __post_init__(self) -> None:
         self._waiting = 0
+        self._flush_at = _FLUSH_EVERY
         self._notifier = BufferedNotifier(
             self._make_transport, self.host, None, None
         )
@@ -202,10 +206,16 @@ class _Bridge:
 
     def wait(self, stopped: Callable[[], bool]) -> None:
         """Let no more gather than the notifier keeps."""
-        if self._waiting > _UNCONFIRMED:
-            while not self._notifier.flush(1.0) and not stopped():
-                pass
-            self._waiting = 0
+        if self._waiting < self._flush_at:
+            return
+        while not self._notifier.flush(_SHORT):
+            if self._waiting < _MOST_WAITING:
+                self._flush_at = self._waiting + _FLUSH_EVERY
+                return
+            if stopped():
+                return
+        self._waiting = 0
+        self._flush_at = _FLUSH_EVERY
 
     def end(self) -> None:
         if not self._notifier.stop(_FLUSH):
