@@ -31,12 +31,13 @@ class Event(NamedTuple):
 
     :param due: seconds after the first request
     :param request: its number
-    :param make: makes a point of it; None where the request begins
+    :param make: makes a point of it, which is so many microseconds late; None
+        where the request begins
     """
 
     due: float
     request: int
-    make: Callable[[], dict[str, Any]] | None = None
+    make: Callable[[int], dict[str, Any]] | None = None
 
 
 def host(process: int) -> str:
@@ -210,8 +211,8 @@ class _Part:
     def __lt__(self, other: object) -> bool:
         return False  # of what is due at the same time
 
-    def point(self, place: int) -> dict[str, Any]:
-        """One point, as osprofiler makes it."""
+    def point(self, place: int, late: int) -> dict[str, Any]:
+        """One point, as osprofiler makes it at that moment."""
         offset, number, ends = self.own[place]
         span = self.shape.spans[number]
         info: dict[str, Any] = {}
@@ -224,7 +225,7 @@ class _Part:
             "parent_id": self._id(
                 0 if span.parent is None else span.parent + 1
             ),
-            "timestamp": format_timestamp(self.began + offset),
+            "timestamp": format_timestamp(self.began + offset + late),
             "info": {**info, "host": self.host},
             "project": PROJECT,
             "service": span.service,

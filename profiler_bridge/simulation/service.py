@@ -119,7 +119,8 @@ def run(
                 send()
                 time.sleep(_TICK)
         else:
-            batch.append(event.make())
+            late = max(0, round(-1e6 * ahead))
+            batch.append(event.make(late))
         if shared.stopped():
             break
     send()

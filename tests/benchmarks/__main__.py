@@ -34,6 +34,7 @@ from tests.benchmarks import (
     serving,
     settling,
     size,
+    sizing,
     start_up,
     trickle,
     visibility,
@@ -59,6 +60,7 @@ TOPICS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "building": building.run,
     "page": page.run,
     "size": size.run,
+    "sizing": sizing.run,
     "start-up": start_up.run,
 }
 _PACKAGES = (

@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import csv
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -319,11 +320,13 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="for what is measured")
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument(
-        "--rate", type=float, default=4.0, help="requests a second"
+        "--rate", type=float, default=3.0, help="requests a second"
     )
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     args.folder.mkdir(parents=True)
+    # So that the servers end with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with Soak(args.folder, args.seconds, args.rate, args.workers) as soak:
         soak.run()
         verdict = soak.verdict()
