@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import math
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cliff.show import ShowOne
@@ -90,7 +92,10 @@ class Simulate(BridgeCommand, ShowOne):
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         self._code = 0
-        super().run(parsed_args)
+        try:
+            super().run(parsed_args)
+        except exceptions.BusUnavailable as error:
+            self._fail(str(error), NOT_TAKEN)
         return self._code
 
     def take_action(
@@ -140,20 +145,28 @@ class Simulate(BridgeCommand, ShowOne):
                 return None
             return None if queue is None else queue.messages
 
-        try:
-            broker.require(transport, TOPIC)
-            self.app.stderr.write(
-                f"Sending to {bus}, project simulated: {load.requests}"
-                f" requests, {load.points} points, in"
-                f" {load.requests / load.rate + load.longest:.0f} s\n"
-            )
-            outcome = run.run(conf, Driver(parsed_args.driver), load, depth)
-        finally:
-            transport.cleanup()
-        return self._rows(load, outcome)
+        with contextlib.closing(_Signals()) as signals:
+            try:
+                broker.require(transport, TOPIC)
+                self._tell(
+                    f"Sending to {bus}, project simulated: {load.requests}"
+                    f" requests, {load.points} points, in"
+                    f" {load.requests / load.rate + load.longest:.0f} s"
+                )
+                outcome = run.run(
+                    conf,
+                    Driver(parsed_args.driver),
+                    load,
+                    depth,
+                    signals.stopped,
+                )
+            finally:
+                transport.cleanup()
+            arrived = self._arrival(load, outcome, signals.stopped)
+        return self._rows(load, outcome, arrived)
 
     def _rows(
-        self, load: Load, outcome: Outcome
+        self, load: Load, outcome: Outcome, arrived: dict[str, Any]
     ) -> tuple[Sequence[str], Sequence[Any]]:
         sent = outcome.sent
         points = max(1, sent.points)
@@ -171,7 +184,7 @@ class Simulate(BridgeCommand, ShowOne):
             "most messages in the queue": outcome.most_waiting,
             "messages in the queue at the end": outcome.waiting,
         }
-        rows |= self._arrival(load, outcome)
+        rows |= arrived
         a_day = load.rate * _DAY * load.points / load.requests
         rows |= {
             "points/day at this rate": round(a_day),
@@ -194,7 +207,9 @@ class Simulate(BridgeCommand, ShowOne):
             )
         return [*rows], [*rows.values()]
 
-    def _arrival(self, load: Load, outcome: Outcome) -> dict[str, Any]:
+    def _arrival(
+        self, load: Load, outcome: Outcome, stopped: Callable[[], bool]
+    ) -> dict[str, Any]:
         """What the storage says of it."""
         from profiler_bridge.simulation import arrival
 
@@ -207,14 +222,12 @@ class Simulate(BridgeCommand, ShowOne):
                 outcome.requests,
                 outcome.began,
                 outcome.ended,
-                lambda: not outcome.whole,
+                stopped,
             )
         except exceptions.BridgeError as error:
-            self.app.stderr.write(
-                f"What is stored is not known: {printable(str(error))}\n"
-            )
+            self._tell(f"What is stored is not known: {error}")
             return {}
-        if arrived.seconds is None and outcome.whole and not outcome.sent.lost:
+        if arrived.seconds is None and not outcome.sent.lost and not stopped():
             self._fail(
                 f"{arrived.complete} of {outcome.requests} traces are complete"
                 f" in {storage}, and no more come: does a daemon run?"
@@ -226,8 +239,33 @@ class Simulate(BridgeCommand, ShowOne):
         }
 
     def _fail(self, problem: str, code: int = 1) -> None:
-        self.app.stderr.write(f"{printable(problem)}\n")
+        self._tell(problem)
         self._code = max(self._code, code)
+
+    def _tell(self, text: str) -> None:
+        self.app.stderr.write(f"{printable(text)}\n")
+        self.app.stderr.flush()
+
+
+class _Signals:
+    """Whether somebody wants this to end: by Ctrl-C, or SIGTERM."""
+
+    def __init__(self) -> None:
+        self._came = False
+        self._before = {
+            number: signal.signal(number, self._note)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+
+    def _note(self, *_: object) -> None:
+        self._came = True
+
+    def stopped(self) -> bool:
+        return self._came
+
+    def close(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 def _between(text: str, least: float, most: float, what: str) -> float:

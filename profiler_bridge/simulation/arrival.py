@@ -13,11 +13,12 @@ from profiler_bridge.simulation.load import Load
 from profiler_bridge.simulation.shapes import PROJECT
 from profiler_bridge.storage.traces import Storage
 
-# So many seconds without another trace are the end of waiting.
-_STALLED = 15.0
+# So many seconds without another point are the end of waiting.
+_STALLED = 10.0
 # A look takes no more than this part of the time.
 _SHARE = 0.2
 _LEAST_PAUSE = 0.2
+_MOST_PAUSE = 3.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def wait(
     ended: float,
     stopped: Callable[[], bool],
 ) -> Arrival:
-    """Wait until all traces are complete, or no more of them become so.
+    """Wait until all traces are complete, or nothing more comes of them.
 
     :param requests: how many traces there are to be
     :param began: when the first request came, microseconds since 1970
@@ -69,11 +70,17 @@ def wait(
             summary.complete and summary.spans == expected[base_id]
             for base_id, summary in here.items()
         )
+        points = sum(
+            2 * summary.spans - summary.unfinished - summary.headless
+            for summary in here.values()
+        )
         now = time.monotonic()
         if complete == requests:
             return Arrival(complete, len(here), max(0.0, looked - ended))
-        if complete > seen:
-            seen, moved = complete, now
+        if points > seen:
+            seen, moved = points, now
         if stopped() or now - moved > _STALLED:
             return Arrival(complete, len(here), None)
-        time.sleep(max(_LEAST_PAUSE, (now - looked) / _SHARE))
+        time.sleep(
+            min(_MOST_PAUSE, max(_LEAST_PAUSE, (now - looked) / _SHARE))
+        )

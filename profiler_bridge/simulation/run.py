@@ -21,7 +21,8 @@ from profiler_bridge.simulation import service
 from profiler_bridge.simulation.load import Load
 from profiler_bridge.simulation.service import Driver, Sent
 
-# The queue is looked at this often, in seconds.
+# Whether to go on is looked at this often, in seconds, and the queue.
+_TICK = 0.5
 _LOOK = 2.0
 # From when on processes are behind the rate, in seconds.
 _BEHIND = 2.0
@@ -30,8 +31,6 @@ _STARTING = 0.5
 _FORKING = 0.1
 # Seconds that processes have for the last points, and to end.
 _GRACE = 15.0
-# What a process has reached that has come to the end.
-_ALL = 2**62
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,7 @@ class _Shared:
         self._stop = context.Value("b", 0, lock=False)
         self._last = context.Value("q", load.requests, lock=False)
         self._reached = context.Array("q", load.processes, lock=False)
+        self._ended = context.Array("b", load.processes, lock=False)
         # So many requests one process may be ahead of the others.
         self._ahead = math.ceil(2 * load.rate) + 1
 
@@ -87,17 +87,26 @@ class _Shared:
 
     def may_begin(self, process: int, request: int) -> bool:
         self._reached[process] = request
-        return self.stopped() or request <= min(self._reached) + self._ahead
+        others = [
+            reached
+            for reached, ended in zip(self._reached, self._ended, strict=True)
+            if not ended
+        ]
+        return self.stopped() or request <= min(others) + self._ahead
 
     def has_ended(self, process: int) -> None:
-        self._reached[process] = _ALL
+        self._ended[process] = 1
+
+    @property
+    def begun(self) -> int:
+        """How many requests have begun somewhere."""
+        return int(max(self._reached)) + 1
 
     def end_now(self) -> None:
         """Have no more requests begin, but for those that have somewhere."""
-        reached = max(self._reached)
-        if reached < _ALL:
+        if not any(self._ended):
             # One may have looked at the last, and not told yet that it begins.
-            self._last.value = min(self._last.value, reached + 2)
+            self._last.value = min(self._last.value, self.begun + 1)
 
 
 def run(
@@ -105,13 +114,15 @@ def run(
     driver: Driver,
     load: Load,
     depth: Callable[[], int | None],
+    stopped: Callable[[], bool],
 ) -> Outcome:
     """Send it, which takes as long as its requests come and last.
 
     Where this host or the bus cannot keep up, it ends in time all the same,
-    and then has fewer requests. SIGTERM and Ctrl-C end it at once.
+    and then has fewer requests.
 
     :param depth: how many messages wait; None if that is not known
+    :param stopped: whether to end at once
     :raises BusUnavailable: a process has failed
     """
     context = multiprocessing.get_context("fork")
@@ -122,8 +133,6 @@ def run(
         time.time_ns() // 1000 + round(ahead * 1e6),
     )
     children: dict[Connection, Any] = {}
-    handler = signal.signal(signal.SIGTERM, lambda *_: shared.stop())
-    interrupt = signal.signal(signal.SIGINT, lambda *_: shared.stop())
     try:
         for process in range(load.processes):
             ours, theirs = context.Pipe(duplex=False)
@@ -134,15 +143,13 @@ def run(
             child.start()
             theirs.close()
             children[ours] = child
-        return _watch(load, shared, began, children, depth)
+        return _watch(load, shared, began, children, depth, stopped)
     finally:
         shared.stop()
         for child in children.values():
             child.join(_GRACE)
             if child.is_alive():
                 child.kill()
-        signal.signal(signal.SIGTERM, handler)
-        signal.signal(signal.SIGINT, interrupt)
 
 
 def _serve(
@@ -171,14 +178,16 @@ def _watch(
     began: tuple[float, int],
     children: dict[Connection, Any],
     depth: Callable[[], int | None],
+    stopped: Callable[[], bool],
 ) -> Outcome:
     """Wait for what all have sent."""
     results: list[Sent] = []
     waiting: list[int] = []
     arriving = load.requests / load.rate
     running = {*children}
+    looked = 0.0
     while running:
-        for ready in wait([*running], _LOOK):
+        for ready in wait([*running], _TICK):
             ready = cast(Connection, ready)
             running.remove(ready)
             try:
@@ -190,15 +199,21 @@ def _watch(
                     f"a process that sends has ended: {result}"
                 )
             results.append(result)
+        if stopped():
+            shared.stop()
         if time.monotonic() > began[0] + arriving + _BEHIND:
             shared.end_now()
-        now = depth()
-        waiting += [] if now is None else [now]
+        if time.monotonic() > looked + _LOOK or not running:
+            now = depth()
+            waiting += [] if now is None else [now]
+            looked = time.monotonic()
     ended = max(result.ended for result in results)
-    stopped = shared.stopped()
-    seconds = ended - began[0]
+    seconds = max(ended - began[0], _TICK)
+    whole = not shared.stopped()
     requests = min(load.requests, shared.last())
-    expected = requests / load.rate + load.longest
+    if not whole:
+        requests = min(requests, shared.begun)
+    expected = arriving + load.longest
     excess = max(0.0, seconds - expected)
     return Outcome(
         sent=_sum(results),
@@ -206,9 +221,9 @@ def _watch(
         ended=ended,
         seconds=seconds,
         requests=requests,
-        rate=requests / max(arriving, requests / load.rate + excess),
-        whole=not stopped,
-        behind=not stopped
+        rate=requests / min(seconds, arriving + excess),
+        whole=whole,
+        behind=whole
         and (requests < load.requests or excess > _BEHIND + expected / 20),
         most_waiting=max(waiting, default=None),
         waiting=waiting[-1] if waiting else None,

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""What simulate sends, held against what a real cloud sent."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from profiler_bridge.body import decode_body
+from profiler_bridge.notification import Notification
+from profiler_bridge.sender.points import encode
+from profiler_bridge.simulation import shapes
+from profiler_bridge.simulation.load import Load
+from profiler_bridge.trace import Trace
+from tests import recorded
+
+
+def sent(load: Load, process: int = 0) -> list[str]:
+    """The points of a process, as JSON."""
+    return [
+        encode(event.make(0))
+        for event in load.events(process, 1_800_000_000_000_000, lambda: 99)
+        if event.make
+    ]
+
+
+def payloads(bodies: list[bytes]) -> list[str]:
+    return [json.dumps(json.loads(body)["payload"]) for body in bodies]
+
+
+def compressed(points: list[str]) -> float:
+    """Bytes of a point, as batches of one trace's are stored."""
+    batches = [points[at : at + 50] for at in range(0, len(points), 50)]
+    return sum(
+        len(zlib.compress("\n".join(batch).encode(), 4)) for batch in batches
+    ) / len(points)
+
+
+@pytest.mark.parametrize("creates", [0, 1])
+def test_points_are_as_those_of_a_real_cloud(creates: int) -> None:
+    real = payloads(
+        recorded.server_create() if creates else recorded.keystone()
+    )
+    made = sent(Load(1, 1, creates, 1, "seed"))
+    traces = len({json.loads(point)["base_id"] for point in real})
+    assert len(made) == pytest.approx(len(real) / traces, rel=0.05)
+    mean = sum(map(len, real)) / len(real)
+    assert sum(map(len, made)) / len(made) == pytest.approx(mean, rel=0.05)
+    assert compressed(made) == pytest.approx(compressed(real), rel=0.25)
+
+
+def test_a_server_create_goes_through_its_services_as_a_real_one() -> None:
+    real = Counter(
+        (json.loads(point)["project"], json.loads(point)["name"])
+        for point in payloads(recorded.server_create())
+    )
+    made = Counter(
+        (json.loads(point)["service"].split("-")[0], json.loads(point)["name"])
+        for point in sent(Load(1, 1, 1, 1, "seed"))
+    )
+    assert {*made} == {*real}
+    # But for the calls that came minutes later.
+    for kind, count in real.items():
+        assert made[kind] == pytest.approx(count, rel=0.1, abs=24)
+
+
+def test_a_trace_is_whole_and_marked() -> None:
+    load = Load(1, 1, 1, 1, "seed")
+    points: list[Any] = [decode_body(point.encode()) for point in sent(load)]
+    notifications = [Notification.from_payload(point) for point in points]
+    trace = Trace.build(load.base_id(0), notifications)
+    assert len(trace.spans) == len(shapes.server_create().spans)
+    assert {point["base_id"] for point in points} == {load.base_id(0)}
+    assert {point["project"] for point in points} == {"simulated"}
+    roots = [span for span in trace.spans if span.parent_id == trace.base_id]
+    assert len(roots) == 14
+    assert any("__type__" in point for point in sent(load))
+
+
+@pytest.mark.parametrize("processes", [1, 3, 8, 11])
+def test_processes_send_each_point_once(processes: int) -> None:
+    load = Load(10, 20, 5, processes, "seed")
+    alone = sent(Load(10, 20, 5, 1, "seed"))
+    parts = [sent(load, process) for process in range(processes)]
+    hosts = [
+        {json.loads(point)["info"]["host"] for point in part} for part in parts
+    ]
+    assert hosts == [{f"simulated-{n + 1}"} for n in range(processes)]
+
+    def ids(points: list[str]) -> list[tuple[str, str, str]]:
+        return sorted(
+            (each["trace_id"], each["name"], each["timestamp"])
+            for each in map(json.loads, points)
+        )
+
+    assert ids([point for part in parts for point in part]) == ids(alone)
+    assert len(alone) == load.points
+    if processes == 8:
+        assert all(
+            len({json.loads(point)["service"] for point in part}) == 1
+            for part in parts
+        )
+
+
+def test_points_come_in_the_order_of_time() -> None:
+    due = [
+        event.due
+        for event in Load(10, 20, 5, 1, "seed").events(0, 0, lambda: 20)
+    ]
+    assert due == sorted(due)
+    assert due[-1] <= 1.9 + shapes.server_create().lasts / 1e6
+
+
+def test_ends_with_the_last_request_that_there_is_to_be() -> None:
+    load = Load(10, 20, 0, 1, "seed")
+    begun = {event.request for event in load.events(0, 0, lambda: 7)}
+    assert begun == {*range(7)}
+
+
+def test_a_line_that_is_no_span_is_told() -> None:
+    with pytest.raises(ValueError, match="'keystone nothing' is no span"):
+        shapes.parse("wrong", "keystone nothing")
