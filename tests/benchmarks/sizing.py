@@ -24,6 +24,7 @@ from typing import Any
 
 import amqp
 
+from profiler_bridge.storage import get_storage
 from tests import bus, servers
 from tests.benchmarks.backlog import publish, stored_points
 from tests.benchmarks.bench import DATABASES, Bench
@@ -166,6 +167,8 @@ def _store(bench: Bench, load: _Load, name: str, workers: int) -> _Stored:
     """Store all of it, and see what that took."""
     server = _server(bench, name)
     with bench.database(name) as url:
+        with contextlib.closing(get_storage(url)) as storage:
+            storage.prepare()
         daemon = _daemon(bench, url, workers)
         idle = workers * _idle(bench, name, url)
         publish(bench.rabbitmq, load.bodies)
