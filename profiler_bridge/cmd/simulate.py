@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import logging
 import math
+import re
 import signal
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 _DAY = 86_400
 NOT_TAKEN = 2
+#: Bytes of a point by how the scheme of a storage begins, as measured for
+#: ``doc/source/admin/sizing.rst``.
+STORED_BYTES = {
+    **{"sqlite": 88, "mysql": 152, "mariadb": 152, "postgresql": 97},
+    **{"redis": 780, "unix": 780},
+}
 
 
 class Simulate(BridgeCommand, ShowOne):
@@ -192,6 +199,8 @@ class Simulate(BridgeCommand, ShowOne):
                 a_day * sent.size / points / 1e9, 2
             ),
         }
+        if size := self._stored_bytes():
+            rows["GB/day at this rate, stored"] = round(a_day * size / 1e9, 2)
         if sent.failure:
             self._fail(
                 f"the bus did not take {sent.lost} points: {sent.failure}",
@@ -237,6 +246,20 @@ class Simulate(BridgeCommand, ShowOne):
             "last trace stored after, s": arrived.seconds
             and round(arrived.seconds, 1),
         }
+
+    def _stored_bytes(self) -> int | None:
+        """Of a point in this kind of storage; None: not known."""
+        with contextlib.suppress(exceptions.BridgeError):
+            scheme = re.split(r"[+:]", str(self.storage))[0]
+            return next(
+                (
+                    size
+                    for prefix, size in STORED_BYTES.items()
+                    if scheme.startswith(prefix)
+                ),
+                None,
+            )
+        return None
 
     def _fail(self, problem: str, code: int = 1) -> None:
         self._tell(problem)

@@ -119,7 +119,8 @@ def run(
     """Send it, which takes as long as its requests come and last.
 
     Where this host or the bus cannot keep up, it ends in time all the same,
-    and then has fewer requests.
+    and then has fewer requests. With a bus that does not answer it ends after
+    twice that time, and a little.
 
     :param depth: how many messages wait; None if that is not known
     :param stopped: whether to end at once
@@ -146,8 +147,9 @@ def run(
         return _watch(load, shared, began, children, depth, stopped)
     finally:
         shared.stop()
+        end = time.monotonic() + _GRACE
         for child in children.values():
-            child.join(_GRACE)
+            child.join(max(0.0, end - time.monotonic()))
             if child.is_alive():
                 child.kill()
 
@@ -186,6 +188,8 @@ def _watch(
     arriving = load.requests / load.rate
     running = {*children}
     looked = 0.0
+    ends = began[0] + 2 * (arriving + load.longest) + _GRACE
+    killed = math.inf
     while running:
         for ready in wait([*running], _TICK):
             ready = cast(Connection, ready)
@@ -199,8 +203,14 @@ def _watch(
                     f"a process that sends has ended: {result}"
                 )
             results.append(result)
-        if stopped():
+        if not shared.stopped() and (stopped() or time.monotonic() > ends):
             shared.stop()
+            killed = time.monotonic() + _GRACE
+        if time.monotonic() > killed:
+            raise exceptions.BusUnavailable(
+                "the bus does not answer: processes that send to it were"
+                " killed, and what they had sent is not known"
+            )
         if time.monotonic() > began[0] + arriving + _BEHIND:
             shared.end_now()
         if time.monotonic() > looked + _LOOK or not running:

@@ -5,13 +5,16 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from profiler_bridge.body import decode_body
+from profiler_bridge.cmd.simulate import STORED_BYTES
 from profiler_bridge.notification import Notification
 from profiler_bridge.sender.points import encode
 from profiler_bridge.simulation import shapes
@@ -125,3 +128,17 @@ def test_ends_with_the_last_request_that_there_is_to_be() -> None:
 def test_a_line_that_is_no_span_is_told() -> None:
     with pytest.raises(ValueError, match="'keystone nothing' is no span"):
         shapes.parse("wrong", "keystone nothing")
+
+
+def test_stored_bytes_are_those_of_the_documentation() -> None:
+    page = (
+        Path(__file__).parents[2] / "doc/source/admin/sizing.rst"
+    ).read_text()
+    row = re.search(r"^``bridge`` +523 +(\d+) +(\d+) +(\d+)$", page, re.M)
+    sqlite = re.search(r"^SQLite takes (\d+) and", page, re.M)
+    assert row
+    assert sqlite
+    assert [
+        STORED_BYTES[scheme]
+        for scheme in ("redis", "mysql", "postgresql", "sqlite")
+    ] == [int(size) for size in (*row.groups(), sqlite[1])]
