@@ -4,30 +4,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import time
 import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from profiler_bridge.body import decode_body
-from profiler_bridge.cmd.simulate import STORED_BYTES
+from profiler_bridge.cmd.simulate import STORED_BYTES, Simulate
 from profiler_bridge.notification import Notification
 from profiler_bridge.sender.points import encode
-from profiler_bridge.simulation import shapes
+from profiler_bridge.simulation import arrival, shapes
 from profiler_bridge.simulation.load import Load
+from profiler_bridge.storage import get_storage
 from profiler_bridge.trace import Trace
 from tests import recorded
 
 
-def sent(load: Load, process: int = 0) -> list[str]:
+def sent(
+    load: Load, process: int = 0, began: int = 1_800_000_000_000_000
+) -> list[str]:
     """The points of a process, as JSON."""
     return [
         encode(event.make(0))
-        for event in load.events(process, 1_800_000_000_000_000, lambda: 99)
+        for event in load.events(process, began, lambda: 99)
         if event.make
     ]
 
@@ -128,6 +134,53 @@ def test_ends_with_the_last_request_that_there_is_to_be() -> None:
 def test_a_line_that_is_no_span_is_told() -> None:
     with pytest.raises(ValueError, match="'keystone nothing' is no span"):
         shapes.parse("wrong", "keystone nothing")
+
+
+@pytest.mark.parametrize(
+    ("arg", "error"),
+    [
+        ("--rate=nan", "must be a number from 0.01 to 100000"),
+        ("--services=1.5", "must be a whole number"),
+        ("--services=65", "must be a whole number from 1 to 64"),
+        ("--seconds=1000000", "must be a number from 1 to 86400"),
+        ("--points=0", "must be a number of at least 1"),
+    ],
+)
+def test_every_number_is_bounded(
+    arg: str, error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = Simulate(mock.Mock(), None).get_parser("simulate")
+    with pytest.raises(SystemExit):
+        parser.parse_args([arg])
+    assert error in capsys.readouterr().err
+
+
+def test_waits_until_all_is_stored_or_nothing_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrival, "_STALLED", 0.1)
+    load = Load(10, 2, 0, 1, "seed")
+    began = time.time_ns() // 1000
+    points = [
+        Notification.from_payload(decode_body(point.encode()))
+        for point in sent(load, began=began)
+    ]
+    with contextlib.closing(
+        get_storage(f"sqlite:///{tmp_path}/db")
+    ) as storage:
+        storage.prepare()
+
+        def wait() -> arrival.Arrival:
+            ended = time.monotonic()
+            return arrival.wait(storage, load, 2, began, ended, lambda: False)
+
+        assert wait() == arrival.Arrival(0, 0, None)
+        storage.write(points[:-1])
+        assert wait() == arrival.Arrival(1, 2, None)
+        storage.write(points[-1:])
+        arrived = wait()
+        assert (arrived.complete, arrived.traces) == (2, 2)
+        assert arrived.seconds is not None
 
 
 def test_stored_bytes_are_those_of_the_documentation() -> None:
