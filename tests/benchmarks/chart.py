@@ -85,7 +85,7 @@ def _panel(
     most = (
         10 ** math.ceil(math.log10(max(most, 10 * least)))
         if least
-        else (_round_up(most))
+        else _round_up(most)
     )
     bottom = top + _HEIGHT
 
@@ -107,7 +107,8 @@ def _panel(
             f'<rect x="{left:.1f}" y="{top}" width="{right - left:.1f}"'
             f' height="{_HEIGHT}" fill="#f3d9d0"/>'
         )
-        yield _text(left, top + 10, begin[1], colour="#a33")
+        if top == _TOP:  # in the others it would stand on lines
+            yield _text(left, bottom - 6, begin[1], colour="#a33")
     values = [0.0, most / 2, most]
     if least:
         values = [least, math.sqrt(least * most), most]
@@ -118,7 +119,9 @@ def _panel(
             ' stroke="#ddd" fill="none"/>'
         )
         yield _text(_LEFT - 6, level + 4, f"{value:.3g}", anchor="end")
-    for minutes in range(0, int(end // 60) + 1, max(1, round(end / 360))):
+    steps = (1, 2, 5, 10, 30, 60)
+    step = next((each for each in steps if end < each * 600), steps[-1])
+    for minutes in range(0, int(end // 60) + 1, step):
         yield _text(x(minutes * 60), bottom + 14, f"{minutes} min", "middle")
     coloured = [
         (name, points, colour)

@@ -35,8 +35,13 @@ def test_the_picture_has_all_lines_and_what_happened() -> None:
     assert len(picture) < 150_000
     root = ET.fromstring(picture)
     texts = [element.text for element in root.iter() if element.text]
-    assert texts.count("broker <killed>") == 6
-    for label in ("daemon 70", "MariaDB 799", "lag 0.3", "waiting 699"):
+    for label in (
+        "broker <killed>",
+        "daemon 70",
+        "MariaDB 799",
+        "lag 0.3",
+        "waiting 699",
+    ):
         assert label in texts
 
 
