@@ -107,7 +107,7 @@ class Load:
             for service, own in shape.points_by_service.items():
                 points[service] += own * count
         busiest_first = [service for service, _ in points.most_common()]
-        assigned: dict[str, list[int]] = {each: [] for each in points}
+        assigned: dict[str, list[int]] = {service: [] for service in points}
         if self.processes <= len(points):
             loads = [0] * self.processes
             for service in busiest_first:
