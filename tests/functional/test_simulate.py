@@ -78,7 +78,8 @@ def test_what_is_sent_is_stored(daemon: Daemon, driver: str) -> None:
     assert told["points sent"] == 198 * told["requests"]
     assert told["points lost"] == 0
     assert told["complete traces stored"] == told["requests"]
-    assert done.returncode == (told["requests"] < 8 or told["requests/s"] < 3)
+    assert done.returncode == ("were not reached" in done.stderr)
+    assert told["requests"] == 8 or done.returncode
     many = driver == "bridge"
     assert (told["messages"] < told["points sent"] / 10) == many
     # A message has its envelope beside the point.
