@@ -1291,6 +1291,7 @@ class RedisCluster(Startable):
         return self.nodes[0].run(self.program, *options, "--cluster", *command)
 
     def _complete(self) -> bool:
+        slots: list[dict[str, object]] = []
         for node in self.nodes:
             if node.execute("CLUSTER INFO")["cluster_state"] != "ok":
                 return False
@@ -1305,7 +1306,9 @@ class RedisCluster(Startable):
                 return False
             if any("fail" in other["flags"] for other in known):
                 return False
-        return True
+            # redis-cli moves no slots until all nodes say the same of them.
+            slots.append({other["node_id"]: other["slots"] for other in known})
+        return all(one == slots[0] for one in slots)
 
     def masters(self) -> list[RedisClusterNode]:
         """Return the live nodes that have slots."""

@@ -58,6 +58,7 @@ def move(
     source: servers.Redis,
     target: servers.Redis,
 ) -> None:
+    cluster.start()  # which waits until all nodes say the same of slots
     cluster.cli(
         *("reshard", f"127.0.0.1:{source.port}"),
         *("--cluster-from", source.execute("CLUSTER MYID")),
@@ -73,7 +74,7 @@ def test_nothing_lost_nothing_doubled(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    redis_cluster.revive()
+    redis_cluster.start()
     redis_cluster.clear()
     with STORAGES["rediscluster"](request, tmp_path) as breakable:
         play(
