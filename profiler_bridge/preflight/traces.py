@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 
 from profiler_bridge import exceptions
@@ -14,11 +15,12 @@ from profiler_bridge.query import TraceQuery
 from profiler_bridge.storage.traces import Storage
 from profiler_bridge.trace import Trace
 
-# How many traces are read, of at most how many spans, and how long at most,
-# in seconds, they are looked for.
+# How many traces are read, of at most how many spans, and for how many seconds;
+# and how many services are named, as anybody can make some up.
 _NEWEST = 20
-_LARGEST = 20_000
+_LARGEST = 5_000
 _TIME_LIMIT = 5.0
+_MOST_NAMED = 8
 
 
 def check_traces(storage: Storage) -> Iterator[Finding]:
@@ -42,7 +44,8 @@ def check_traces(storage: Storage) -> Iterator[Finding]:
             if span.trace_id in late
         )
     if kept:
-        of = f" ({', '.join(sorted(services))})" if services else ""
+        named = sorted(services)[:_MOST_NAMED]
+        of = f" ({', '.join(named)})" if named else ""
         yield finding(
             "traces",
             Result.WARNING,
@@ -62,9 +65,12 @@ def check_traces(storage: Storage) -> Iterator[Finding]:
 
 def _newest(storage: Storage) -> Iterator[Trace]:
     query = TraceQuery(limit=_NEWEST, time_limit=_TIME_LIMIT)
+    end = time.monotonic() + _TIME_LIMIT
     # That a storage cannot be read is told by its own check.
     with contextlib.suppress(exceptions.StorageError):
         for summary in storage.list_traces(query):
+            if time.monotonic() > end:
+                return
             # One may be purged meanwhile.
             with contextlib.suppress(exceptions.TraceNotFound):
                 if summary.spans <= _LARGEST:
