@@ -15,7 +15,7 @@ from profiler_bridge.query import TraceQuery
 from profiler_bridge.storage.traces import Storage
 from profiler_bridge.trace import Trace
 
-# How many traces are read, of at most how many spans, and for how many seconds;
+# How many traces are read, of at most how many spans, for how many seconds;
 # and how many services are named, as anybody can make some up.
 _NEWEST = 20
 _LARGEST = 5_000
