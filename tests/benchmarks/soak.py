@@ -100,6 +100,8 @@ class Soak:
                     "metrics_port": self.metrics_port,
                     "request_metrics": "true",
                 },
+                "forward": {"hold": self.retention},
+                "settled": {"settle_at_most": max(20, self.retention // 5)},
                 "oslo_messaging_rabbit": {"amqp_durable_queues": "true"},
                 "api": {"port": self.api_port},
             },
@@ -136,7 +138,8 @@ class Soak:
     def run(self) -> None:
         """Sample until all has been sent and stored, and break things."""
         began = self.began = time.monotonic()
-        breaking = threading.Thread(target=self._break)
+        # A daemon: SIGTERM does not wait for it.
+        breaking = threading.Thread(target=self._break, daemon=True)
         breaking.start()
         ended = None
         for number in range(1, 10**9):
