@@ -23,10 +23,8 @@ LOG = logging.getLogger(__name__)
 # So often old traces are deleted, in seconds; more often where some are kept
 # for less than ten times that.
 _PURGE_EVERY = 3600.0
-# For such a share of the time, so that storing is not slower by more.
+# The least share of the time, in which storing is hardly slower.
 _SHARE = 0.05
-# Where that is too little to be done before the next purge is due.
-_LARGER_SHARE = 0.1
 
 
 class Purger(cotyledon.Service):
@@ -67,7 +65,7 @@ class Purger(cotyledon.Service):
             for storage in self._purges:
                 self._purge(storage)
             taken = time.monotonic() - began
-            self._share = _SHARE if taken < every else _LARGER_SHARE
+            self._share = next_share(self._share, taken, every)
             time.sleep(every)
 
     def _purge(self, storage: Storage) -> None:
@@ -103,3 +101,18 @@ class Purger(cotyledon.Service):
             from profiler_bridge.daemon import metrics
 
             metrics.count_purged(str(storage), purged)
+
+
+def next_share(share: float, taken: float, every: float) -> float:
+    """The share of the time that lets the next purge keep up.
+
+    As much work as this time is done in half of the time between two purges;
+    so one that was too slow for what comes is not for long, whatever the
+    storage takes to delete a trace.
+
+    :param share: of this purge
+    :param taken: seconds from its begin to its end, with its rests
+    :param every: seconds from the end of a purge to the next one's begin
+    :returns: from the least share to 1, which is without rests
+    """
+    return min(1.0, max(_SHARE, 2 * share * taken / every))
