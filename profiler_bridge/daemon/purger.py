@@ -65,7 +65,8 @@ class Purger(cotyledon.Service):
             for storage in self._purges:
                 self._purge(storage)
             taken = time.monotonic() - began
-            self._share = next_share(self._share, taken, every)
+            if not self._failing:
+                self._share = next_share(self._share, taken, every)
             time.sleep(every)
 
     def _purge(self, storage: Storage) -> None:

@@ -182,7 +182,10 @@ def test_plan_of_writing(url: str) -> None:
     storage.close()
 
 
-def test_plan_of_deletion(full: str, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("traces", [1, 3])
+def test_plan_of_deletion(
+    full: str, traces: int, request: pytest.FixtureRequest
+) -> None:
     if full.startswith("mysql"):
         parts = sa.make_url(full)
         execute(
@@ -192,7 +195,7 @@ def test_plan_of_deletion(full: str, request: pytest.FixtureRequest) -> None:
         )
     storage = get_storage(full)
     plugin = storage.plugin
-    base_ids = listed(storage, limit=3)
+    base_ids = listed(storage, limit=traces)
     partials = plugin.partials(base_ids)
     assert_reads_ranges(
         storage,
@@ -206,6 +209,8 @@ def test_plan_of_deletion(full: str, request: pytest.FixtureRequest) -> None:
         ),
     )
     assert plugin.partials(base_ids) == {}
+    assert_reads_ranges(storage, lambda: plugin.delete_leases("purge", 3))
+    assert_reads_ranges(storage, lambda: plugin.delete_names(3))
 
 
 def test_plan_of_a_page_in_numbers(full: str) -> None:
