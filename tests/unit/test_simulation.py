@@ -107,8 +107,8 @@ def test_processes_send_each_point_once(processes: int) -> None:
 
     def ids(points: list[str]) -> list[tuple[str, str, str]]:
         return sorted(
-            (each["trace_id"], each["name"], each["timestamp"])
-            for each in map(json.loads, points)
+            (point["trace_id"], point["name"], point["timestamp"])
+            for point in map(json.loads, points)
         )
 
     assert ids([point for part in parts for point in part]) == ids(alone)
