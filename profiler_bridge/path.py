@@ -67,22 +67,22 @@ def template(path: str) -> str:
     :returns: without the query, and without a slash at its end
     """
     segments = path[:_MOST_READ].partition("?")[0].split("/")
-    found: list[str] = []
+    parts: list[str] = []
     before = ""
     for at, segment in enumerate(segments[:_MOST_SEGMENTS]):
         if segment.startswith("AUTH_"):
-            found.extend(_OBJECTS[: len([*filter(None, segments[at:])])])
+            parts.extend(_OBJECTS[: len([*filter(None, segments[at:])])])
             break
         if not segment or _is_literal(segment, before):
-            found.append(segment)
+            parts.append(segment)
             before = segment or before
         else:
-            found.append("{id}")
+            parts.append("{id}")
             before = ""
     else:
         if len(segments) > _MOST_SEGMENTS:
-            found.append("…")
-    return "/".join(found).rstrip("/") or "/"
+            parts.append("…")
+    return "/".join(parts).rstrip("/") or "/"
 
 
 def _is_literal(segment: str, before: str) -> bool:

@@ -156,13 +156,13 @@ class _Reader:
         while True:
             level = self.levels[-1]
             has_commas = level.lists_tables or level.defines
-            found = (_next_or_comma if has_commas else _next)(
+            match = (_next_or_comma if has_commas else _next)(
                 self.text, self.at
             )
-            if found is None:
+            if match is None:
                 return
-            self.at = found.end()
-            keyword, mark = found.groups()
+            self.at = match.end()
+            keyword, mark = match.groups()
             if keyword is not None:
                 self._take(keyword.upper(), level)
             elif mark == "(":
@@ -236,9 +236,9 @@ class _Reader:
         if noise is not None:
             self.at = noise.end()
         name, is_qualified = "", False
-        while found := _name(self.text, self.at):
-            name = found[1]
-            self.at = found.end()
+        while match := _name(self.text, self.at):
+            name = match[1]
+            self.at = match.end()
             dot = _dot(self.text, self.at)
             if dot is None:
                 break
@@ -281,10 +281,10 @@ def _shape(statement: str) -> str:
     return _LIST.sub(r"\1 (...)", text)
 
 
-def _placeholder(found: re.Match[str]) -> str:
-    if found[1] is not None:
-        return found[1]
-    return " " if found[0].startswith(("--", "/*")) else "?"
+def _placeholder(match: re.Match[str]) -> str:
+    if match[1] is not None:
+        return match[1]
+    return " " if match[0].startswith(("--", "/*")) else "?"
 
 
 _shape_cached = lru_cache(_CACHED)(_shape)
@@ -306,10 +306,10 @@ def shorten(statement: str, columns: int = 60) -> str:
     kept = begin - 1
     if columns:
         kept = text.find(" ", begin + columns)
-    found = _next_from(text, kept + 1) if kept > 0 else None
-    if found is None or found.start() <= kept + 1:
+    next_from = _next_from(text, kept + 1) if kept > 0 else None
+    if next_from is None or next_from.start() <= kept + 1:
         return text
-    return f"{text[:kept]} … {text[found.start() :]}"
+    return f"{text[:kept]} … {text[next_from.start() :]}"
 
 
 _next_from = re.compile(rf"(?<= ){_words('FROM')}").search

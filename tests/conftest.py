@@ -4,6 +4,7 @@
 """Fixtures: the servers, each started once a run and only when needed."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +82,24 @@ def _skipping_without_servers() -> Iterator[None]:
         if os.environ.get("CI"):
             pytest.fail(str(error))
         pytest.skip(str(error))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Iterator[None]:
+    """Take off the root logger what a test has left there.
+
+    Commands that run in this process log to its stderr, which pytest closes
+    after the test: whatever is logged later would print a traceback.
+    """
+    root = logging.getLogger()
+    before = [*root.handlers]
+    try:
+        return (yield)
+    finally:
+        for handler in [*root.handlers]:
+            if handler not in before:
+                root.removeHandler(handler)
+                handler.close()
 
 
 @pytest.hookimpl(wrapper=True)

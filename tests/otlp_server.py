@@ -134,12 +134,12 @@ class Collector:
 
     def spans(self) -> dict[bytes, tuple[bytes, Span]]:
         """Those that were taken, by their ids, each with its resource."""
-        found: dict[bytes, tuple[bytes, Span]] = {}
+        spans: dict[bytes, tuple[bytes, Span]] = {}
         for request in self.taken:
             for resource, span in _spans(request.content):
-                assert span.span_id not in found, "it was sent twice"
-                found[span.span_id] = resource, span
-        return found
+                assert span.span_id not in spans, "it was sent twice"
+                spans[span.span_id] = resource, span
+        return spans
 
 
 def spans_of(content: Any) -> dict[bytes, tuple[bytes, Span]]:

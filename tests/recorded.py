@@ -48,10 +48,10 @@ def _lines(name: str) -> list[bytes]:
 
 def traces(bodies: Iterable[bytes]) -> list[Trace]:
     """The traces in messages, in the order of their first ones."""
-    found: dict[str, list[Notification]] = {}
+    by_trace: dict[str, list[Notification]] = {}
     for body in bodies:
         message = decode_body(body)
         assert isinstance(message, dict)
         notification = Notification.from_payload(message["payload"])
-        found.setdefault(notification.base_id, []).append(notification)
-    return [Trace.build(*trace) for trace in found.items()]
+        by_trace.setdefault(notification.base_id, []).append(notification)
+    return [Trace.build(*trace) for trace in by_trace.items()]

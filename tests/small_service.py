@@ -43,13 +43,13 @@ def recorded() -> Iterator[Points]:
 
 def spans(points: Points) -> dict[str, list[str]]:
     """The names of the finished spans of each trace, as they stopped."""
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for point in points:
         if point["name"].endswith("-stop"):
             name = point["name"].removesuffix("-stop")
-            found.setdefault(point["base_id"], []).append(name)
-    assert 2 * sum(map(len, found.values())) == len(points)
-    return found
+            names.setdefault(point["base_id"], []).append(name)
+    assert 2 * sum(map(len, names.values())) == len(points)
+    return names
 
 
 def trace_id(number: int) -> str:

@@ -84,8 +84,8 @@ class Splitter(servers.Startable):
             selectors.DefaultSelector() as ready,
         ):
             session = self._speaks(self._pins)
-            for each in (client, writer, reader):
-                ready.register(each, selectors.EVENT_READ)
+            for end in (client, writer, reader):
+                ready.register(end, selectors.EVENT_READ)
             while True:
                 for key, _ in ready.select():
                     source: Any = key.fileobj

@@ -20,8 +20,8 @@ from profiler_bridge.storage.traces import Storage
 
 def storage() -> Storage:
     """The storage that the current application reads."""
-    found: Storage = flask.current_app.config["STORAGE"]
-    return found
+    configured: Storage = flask.current_app.config["STORAGE"]
+    return configured
 
 
 def make_app(

@@ -114,26 +114,25 @@ class Simulate(BridgeCommand, ShowOne):
             "profiler_bridge.sender",
         ):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        load = _load(parsed_args)
+        with contextlib.closing(_Signals()) as signals:
+            outcome = self._send(load, parsed_args.driver, signals.stopped)
+            arrived = self._arrival(load, outcome, signals.stopped)
+        rows = self._rows(load, outcome, arrived)
+        self._judge(load, outcome)
+        return [*rows], [*rows.values()]
+
+    def _send(
+        self, load: Load, driver: str, stopped: Callable[[], bool]
+    ) -> Outcome:
+        """Send all of it, when something takes it."""
         # Imported here, as few commands need the bus.
         from profiler_bridge.bus import broker
         from profiler_bridge.bus.transport import get_buses, get_transport
         from profiler_bridge.sender.notifier import TOPIC
         from profiler_bridge.simulation import run
-        from profiler_bridge.simulation.load import Load
         from profiler_bridge.simulation.service import Driver
 
-        load = Load(
-            parsed_args.rate,
-            max(1, math.floor(parsed_args.rate * parsed_args.seconds)),
-            parsed_args.creates,
-            parsed_args.services,
-        )
-        if load.points > parsed_args.points:
-            raise exceptions.ConfigurationError(
-                f"this would be {load.points} points, more than --points"
-                f" {parsed_args.points}: lower --rate or --seconds, or raise"
-                " --points"
-            )
         conf = config.prepare(
             [f"--config-file={path}" for path in self.app.options.config_file],
             *config.modules(),
@@ -152,29 +151,20 @@ class Simulate(BridgeCommand, ShowOne):
                 return None
             return None if queue is None else queue.messages
 
-        with contextlib.closing(_Signals()) as signals:
-            try:
-                broker.require(transport, TOPIC)
-                self._tell(
-                    f"Sending to {bus}, project simulated: {load.requests}"
-                    f" requests, {load.points} points, in"
-                    f" {load.requests / load.rate + load.longest:.0f} s"
-                )
-                outcome = run.run(
-                    conf,
-                    Driver(parsed_args.driver),
-                    load,
-                    depth,
-                    signals.stopped,
-                )
-            finally:
-                transport.cleanup()
-            arrived = self._arrival(load, outcome, signals.stopped)
-        return self._rows(load, outcome, arrived)
+        try:
+            broker.require(transport, TOPIC)
+            self._tell(
+                f"Sending to {bus}, project simulated: {load.requests}"
+                f" requests, {load.points} points, in"
+                f" {load.requests / load.rate + load.longest:.0f} s"
+            )
+            return run.run(conf, Driver(driver), load, depth, stopped)
+        finally:
+            transport.cleanup()
 
     def _rows(
         self, load: Load, outcome: Outcome, arrived: dict[str, Any]
-    ) -> tuple[Sequence[str], Sequence[Any]]:
+    ) -> dict[str, Any]:
         sent = outcome.sent
         points = max(1, sent.points)
         rows: dict[str, Any] = {
@@ -201,6 +191,11 @@ class Simulate(BridgeCommand, ShowOne):
         }
         if size := self._stored_bytes():
             rows["GB/day at this rate, stored"] = round(a_day * size / 1e9, 2)
+        return rows
+
+    def _judge(self, load: Load, outcome: Outcome) -> None:
+        """Tell what went wrong with sending."""
+        sent = outcome.sent
         if sent.failure:
             self._fail(
                 f"the bus did not take {sent.lost} points: {sent.failure}",
@@ -214,7 +209,6 @@ class Simulate(BridgeCommand, ShowOne):
                 f" {outcome.rate:.3g}: this host or the bus cannot take more"
                 " by this --driver"
             )
-        return [*rows], [*rows.values()]
 
     def _arrival(
         self, load: Load, outcome: Outcome, stopped: Callable[[], bool]
@@ -268,6 +262,28 @@ class Simulate(BridgeCommand, ShowOne):
     def _tell(self, text: str) -> None:
         self.app.stderr.write(f"{printable(text)}\n")
         self.app.stderr.flush()
+
+
+def _load(parsed_args: argparse.Namespace) -> Load:
+    """What is asked for.
+
+    :raises ConfigurationError: it is more than --points allows
+    """
+    from profiler_bridge.simulation.load import Load
+
+    load = Load(
+        parsed_args.rate,
+        max(1, math.floor(parsed_args.rate * parsed_args.seconds)),
+        parsed_args.creates,
+        parsed_args.services,
+    )
+    if load.points > parsed_args.points:
+        raise exceptions.ConfigurationError(
+            f"this would be {load.points} points, more than --points"
+            f" {parsed_args.points}: lower --rate or --seconds, or raise"
+            " --points"
+        )
+    return load
 
 
 class _Signals:

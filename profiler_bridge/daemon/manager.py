@@ -8,10 +8,13 @@ Every private name of cotyledon that the bridge uses is here.
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import signal
 from collections.abc import Callable
 
 import cotyledon
+
+from profiler_bridge import exceptions
 
 # Seconds. A worker that cannot store what it has gives it back to the queue;
 # this is for one that hangs in a client library.
@@ -28,9 +31,11 @@ class ServiceManager(cotyledon.ServiceManager):
     And SIGINT ends the daemon as SIGTERM does, so that nothing is left behind.
 
     :param reload: called on SIGHUP; when it returns False, workers go on
+    :raises ConfigurationError: no process could be started
     """
 
     def __init__(self, reload: Callable[[], bool]) -> None:
+        _try_semaphores()
         super().__init__(graceful_shutdown_timeout=_SHUTDOWN_TIMEOUT)
         self._accept_reload = reload
 
@@ -44,6 +49,23 @@ class ServiceManager(cotyledon.ServiceManager):
     def _slowdown_respawn_if_needed(self) -> None:
         with contextlib.suppress(IndexError):
             super()._slowdown_respawn_if_needed()
+
+
+def _try_semaphores() -> None:
+    """Find out whether there can be any, as each process is given one.
+
+    Where there can be none, the thread that starts processes would end, and
+    the daemon would go on without them.
+
+    :raises ConfigurationError: there can be none, and what to do
+    """
+    try:
+        multiprocessing.Event()
+    except OSError as error:
+        raise exceptions.ConfigurationError(
+            f"no semaphores in /dev/shm: {error.strerror}: see to it that"
+            " this user may write there, and that there is room"
+        ) from error
 
 
 def is_master(title: str, program: str) -> bool:

@@ -107,12 +107,12 @@ class Client:
                     raise refused from None
                 raise
             with answer:
-                said = answer.read(MOST_READ)
+                text = answer.read(MOST_READ)
                 is_whole = refused is None and answer.isclosed()
             return Answer(
                 answer.status,
                 {name.lower(): value for name, value in answer.getheaders()},
-                said,
+                text,
             )
         finally:
             if not is_whole or timed.is_over:

@@ -194,11 +194,11 @@ def refusal(body: bytes) -> str:
 
     :raises ValueError: it is no such message
     """
-    said = ""
+    text = ""
     for number, value in _fields(body):
         if number == 2 and isinstance(value, bytes):
-            said = value.decode()
-    return said
+            text = value.decode()
+    return text
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:

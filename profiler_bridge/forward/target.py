@@ -236,8 +236,8 @@ class Target(Consumer):
             if answer is None:
                 self._await(Outcome.UNREACHABLE, problem)
             elif answer.status in _TRY_AGAIN:
-                said = f"it answers {answer.status}{self._said(answer)}"
-                self._await(Outcome.BUSY, said)
+                detail = f"it answers {answer.status}{self._said(answer)}"
+                self._await(Outcome.BUSY, detail)
                 pause = _retry_after(answer) or pause
             else:
                 return answer
@@ -307,32 +307,32 @@ class Target(Consumer):
 
     def _refused(self, answer: Answer, spans: int) -> None:
         reason, outcome = Drop.REFUSED, Outcome.REFUSED
-        said = self._said(answer)
+        detail = self._said(answer)
         if answer.status == _TOO_LARGE:
             reason, outcome = Drop.TOO_LARGE, Outcome.TOO_LARGE
         elif 300 <= answer.status < 400:
             reason, outcome = Drop.REDIRECTED, Outcome.REDIRECTED
-            said = f", to {_cut(answer.headers.get('location', 'nowhere'))}"
+            detail = f", to {_cut(answer.headers.get('location', 'nowhere'))}"
         self.report.count_request(outcome)
         self.report.count_dropped(reason, spans)
         self._log(
             f"answers {answer.status}",
-            f"has answered {answer.status}{said}; {spans} spans are dropped",
+            f"has answered {answer.status}{detail}; {spans} spans are dropped",
         )
 
     def _said(self, answer: Answer) -> str:
         """What else an answer says, for a log."""
         try:
-            said = self._reader(answer).refusal(answer.body)
+            text = self._reader(answer).refusal(answer.body)
         except ValueError:
             # Mostly plain text of a server or a proxy.
-            said = answer.body.decode("utf-8", "replace").strip()
-        return self._shown(said)
+            text = answer.body.decode("utf-8", "replace").strip()
+        return self._shown(text)
 
-    def _shown(self, said: str) -> str:
+    def _shown(self, text: str) -> str:
         for secret in self._secrets():
-            said = said.replace(secret, "***")
-        return f": {_cut(said)}" if said else ""
+            text = text.replace(secret, "***")
+        return f": {_cut(text)}" if text else ""
 
     def _secrets(self) -> Iterator[str]:
         """What a server may repeat that nobody else is to see."""
@@ -396,5 +396,5 @@ def _retry_after(answer: Answer) -> float | None:
     return min(seconds, _LONGEST_RETRY_AFTER) * spread
 
 
-def _cut(said: str) -> str:
-    return printable(shortened(said, _LONGEST_MESSAGE))
+def _cut(text: str) -> str:
+    return printable(shortened(text, _LONGEST_MESSAGE))

@@ -9,10 +9,10 @@ from which the scripts in page/ make text.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from profiler_bridge.critical import critical_path
+from profiler_bridge.critical import Segment, critical_path
 from profiler_bridge.report import document, tree
 from profiler_bridge.report import spans as _spans
 from profiler_bridge.report.document import assets, made, text
@@ -155,6 +155,7 @@ def _data(trace: Trace, heading: Heading) -> Iterator[str]:
         above.append(span)
         places[span.trace_id] = len(places)
     yield ",".join(rows)
+    path = critical_path(trace)
     rest = {
         "base_id": trace.base_id,
         "started": divmod(started, 1_000_000),
@@ -165,8 +166,8 @@ def _data(trace: Trace, heading: Heading) -> Iterator[str]:
         "remarks": heading.remarks,
         "complete": trace.verdict.complete,
         "runs": [*_runs(trace, heading, places)],
-        "path": [*_path(trace, places)],
-        "findings": [*_findings(trace, places)],
+        "path": [*_path(path, started, places)],
+        "findings": [*_findings(trace, path, places)],
         "totals": [
             [
                 (table.place(value), *sums)
@@ -225,25 +226,27 @@ def _runs(
             yield places[row.spans[0].trace_id], len(row.spans), row.period
 
 
-def _path(trace: Trace, places: Mapping[str, int]) -> Iterator[int]:
+def _path(
+    path: Sequence[Segment], started: int, places: Mapping[str, int]
+) -> Iterator[int]:
     """The critical path, flat.
 
+    :param started: of the trace
     :returns: when it begins; then of each segment how long it is, and the
         place of its span, -1 where nothing known ran. Empty for no path.
     """
-    segments = critical_path(trace)
-    if segments:
-        yield segments[0].start - trace.started
-    for start, end, span in segments:
+    if path:
+        yield path[0].start - started
+    for start, end, span in path:
         yield end - start
         yield -1 if span is None else places[span.trace_id]
 
 
 def _findings(
-    trace: Trace, places: Mapping[str, int]
+    trace: Trace, path: Sequence[Segment], places: Mapping[str, int]
 ) -> Iterator[tuple[str, str, list[int], int, int]]:
     """What is worth telling, in the order in which trace.js names it."""
-    for finding in findings(trace):
+    for finding in findings(trace, path=path):
         spans = [places[trace_id] for trace_id in finding.spans]
         yield (
             *(finding.rule, shortened(finding.title, _MAX_TITLE), spans),

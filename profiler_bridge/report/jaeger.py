@@ -54,9 +54,9 @@ def _span(span: Exported, process: str) -> dict[str, Any]:
     logs = []
     if span.error is not None:
         tags += _tags({"error": True})
-        said = {"event": otlp.EXCEPTION, **span.error.attributes}
+        fields = {"event": otlp.EXCEPTION, **span.error.attributes}
         logs.append(
-            {"timestamp": span.error.at // 1000, "fields": _tags(said)}
+            {"timestamp": span.error.at // 1000, "fields": _tags(fields)}
         )
     references = []
     if span.parent_id is not None:

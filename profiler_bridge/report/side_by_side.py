@@ -183,8 +183,8 @@ def _quiet(differences: Differences) -> dict[int, tuple[Row, int]]:
                 count += 1
             else:
                 if count >= LEAST_TIMES:
-                    one = Row(parent.depth + 1, alike, len(alike), parent)
-                    folded[begin] = one, at
+                    row = Row(parent.depth + 1, alike, len(alike), parent)
+                    folded[begin] = row, at
                 alike, count = [], 0
                 begin = at + 1
             at += 1 if row is None else 1 + row.below
@@ -214,8 +214,8 @@ def _failed(row: Row) -> str:
     error = row.error
     if error is None:
         return ""
-    said = _text(printable(shortened(error, _LONGEST_NAME)))
-    return f' <span class="wrong">&#x2717; {said}</span>'
+    text = _text(printable(shortened(error, _LONGEST_NAME)))
+    return f' <span class="wrong">&#x2717; {text}</span>'
 
 
 _SIGNS = {

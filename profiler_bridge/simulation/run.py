@@ -24,8 +24,9 @@ from profiler_bridge.simulation.service import Driver, Sent
 # Whether to go on is looked at this often, in seconds, and the queue.
 _TICK = 0.5
 _LOOK = 2.0
-# From when on processes are behind the rate, in seconds.
+# From when on processes are behind the rate: seconds, and a part of the time.
 _BEHIND = 2.0
+_BEHIND_PART = 0.05
 # Processes begin so many seconds after they were made.
 _STARTING = 0.5
 _FORKING = 0.1
@@ -44,7 +45,8 @@ class Outcome:
         if it was stopped
     :param rate: of these each second
     :param whole: whether each request was sent to its end
-    :param behind: whether the rate was too high for this host, or the bus
+    :param behind: whether the rate was too high for this host, or the bus: it
+        took 2 s and 5 % longer than it should have, or not all requests came
     :param most_waiting: messages that stood in the queue; None: not known
     :param waiting: messages that did so at the end; None: not known
     """
@@ -225,6 +227,7 @@ def _watch(
         requests = min(requests, shared.begun)
     expected = arriving + load.longest
     excess = max(0.0, seconds - expected)
+    tolerated = _BEHIND + expected * _BEHIND_PART
     return Outcome(
         sent=_sum(results),
         began=began[1],
@@ -233,8 +236,7 @@ def _watch(
         requests=requests,
         rate=requests / min(seconds, arriving + excess),
         whole=whole,
-        behind=whole
-        and (requests < load.requests or excess > _BEHIND + expected / 20),
+        behind=whole and (requests < load.requests or excess > tolerated),
         most_waiting=max(waiting, default=None),
         waiting=waiting[-1] if waiting else None,
     )

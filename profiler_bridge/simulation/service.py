@@ -8,7 +8,7 @@ import enum
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from oslo_config import cfg
@@ -136,20 +136,46 @@ def _sleep(seconds: float, stopped: Callable[[], bool]) -> None:
         time.sleep(min(left, 0.2))
 
 
-@dataclass
-class _Messaging:
+class _Sender:
+    """One of the ways to the bus.
+
+    :param host: where it says that it runs
+    """
+
+    def __init__(self, conf: cfg.ConfigOpts, host: str) -> None:
+        self.sent = Sent()
+        self._conf = conf
+        self._host = host
+
+    def _transport(self) -> Any:
+        transport = get_transport(self._conf)
+        private.note_sent(transport, self._count)
+        return transport
+
+    def _count(self, message: dict[str, Any]) -> None:
+        """Be told of a message that the bus has taken."""
+        raise NotImplementedError
+
+    def send(self, point: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def wait(self, stopped: Callable[[], bool]) -> None:
+        """Let no more gather than is kept while the bus is busy."""
+
+    def end(self) -> None:
+        """Disconnect, when the bus has all of it or does not take it."""
+        raise NotImplementedError
+
+
+class _Messaging(_Sender):
     """As osprofiler's ``messaging://``: a message for each point, at once."""
 
-    conf: cfg.ConfigOpts
-    host: str
-    sent: Sent = field(default_factory=Sent)
-
-    def __post_init__(self) -> None:
+    def __init__(self, conf: cfg.ConfigOpts, host: str) -> None:
+        super().__init__(conf, host)
         self._sizes: list[int] = []
-        self._transport = get_transport(self.conf)
-        private.note_sent(self._transport, self._count)
+        self._bus = self._transport()
         self._notifier: Any = private.get_notifier(
-            self._transport, self.host, TOPIC, self._note_failure
+            self._bus, host, TOPIC, self._note_failure
         )
 
     def _count(self, message: dict[str, Any]) -> None:
@@ -161,40 +187,26 @@ class _Messaging:
 
     def _note_failure(self, error: Exception) -> None:
         self.sent.lost += 1
-        self.sent.failure = str(error)
+        self.sent.failure = str(error) or type(error).__name__
 
     def send(self, point: dict[str, Any]) -> None:
         self._notifier.info({}, f"profiler.{point['service']}", point)
 
-    def wait(self, stopped: Callable[[], bool]) -> None:
-        """The bus has them already."""
-
     def end(self) -> None:
-        self._transport.cleanup()
+        self._bus.cleanup()
         if self._sizes:
             mean = sum(self._sizes) / len(self._sizes)
             self.sent.size = round(mean * self.sent.messages)
 
 
-@dataclass
-class _Bridge:
+class _Bridge(_Sender):
     """As ``bridge://``: many points in a message, from a thread."""
 
-    conf: cfg.ConfigOpts
-    host: str
-    sent: Sent = field(default_factory=Sent)
-
-    def __post_init__(self) -> None:
+    def __init__(self, conf: cfg.ConfigOpts, host: str) -> None:
+        super().__init__(conf, host)
         self._waiting = 0
         self._flush_at = _FLUSH_EVERY
-        self._notifier = BufferedNotifier(
-            self._make_transport, self.host, None, None
-        )
-
-    def _make_transport(self) -> Any:
-        transport = get_transport(self.conf)
-        private.note_sent(transport, self._count)
-        return transport
+        self._notifier = BufferedNotifier(self._transport, host, None, None)
 
     def _count(self, message: dict[str, Any]) -> None:
         self.sent.messages += 1
@@ -206,7 +218,6 @@ class _Bridge:
         self._waiting += 1
 
     def wait(self, stopped: Callable[[], bool]) -> None:
-        """Let no more gather than the notifier keeps."""
         if self._waiting < self._flush_at:
             return
         while not self._notifier.flush(_SHORT):
@@ -222,9 +233,13 @@ class _Bridge:
         if not self._notifier.stop(_FLUSH):
             self.sent.failure = "it did not confirm the last ones in time"
             self.sent.lost = max(1, min(self._waiting, self.sent.points))
-        self.sent.lost += self._notifier.dropped
+        elif self._notifier.dropped:
+            self.sent.failure = "it was away for too long to keep them"
+            self.sent.lost = self._notifier.dropped
         self.sent.points -= self.sent.lost
 
 
-_SENDERS: dict[Driver, Callable[[cfg.ConfigOpts, str], _Messaging | _Bridge]]
-_SENDERS = {Driver.MESSAGING: _Messaging, Driver.BRIDGE: _Bridge}
+_SENDERS: dict[Driver, type[_Sender]] = {
+    Driver.MESSAGING: _Messaging,
+    Driver.BRIDGE: _Bridge,
+}

@@ -250,8 +250,8 @@ class StoragePlugin(abc.ABC):
         :param base_ids: no more than fit into memory
         :returns: by base_id; unknown traces are left out
         """
-        found = {base_id: self.notifications(base_id) for base_id in base_ids}
-        return {base_id: own for base_id, own in found.items() if own}
+        traces = {base_id: self.notifications(base_id) for base_id in base_ids}
+        return {base_id: own for base_id, own in traces.items() if own}
 
     @abc.abstractmethod
     def partials(

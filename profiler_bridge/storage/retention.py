@@ -229,7 +229,7 @@ def get_rules(conf: cfg.ConfigOpts) -> list[KeepRule]:
 
     :raises ConfigurationError: a section is not right
     """
-    found = []
+    keep_rules = []
     for section in sorted({*map(str.lower, conf.list_all_sections())}):
         if not section.startswith(SECTION):
             continue
@@ -243,8 +243,10 @@ def get_rules(conf: cfg.ConfigOpts) -> list[KeepRule]:
             raise exceptions.ConfigurationError(
                 f"[{section}] needs both match and keep"
             )
-        found.append(KeepRule(section[len(SECTION) :], tuple(match), keep))
-    return found
+        keep_rules.append(
+            KeepRule(section[len(SECTION) :], tuple(match), keep)
+        )
+    return keep_rules
 
 
 def check_sections(conf: cfg.ConfigOpts) -> None:

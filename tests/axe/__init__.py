@@ -31,13 +31,13 @@ def violations(page: Page) -> list[str]:
     """What is wrong with a page as it is shown, a line each."""
     if not page.evaluate("'axe' in window"):
         page.evaluate(f"{script()}\n;0")
-    found = json.loads(
+    broken = json.loads(
         page.evaluate(
             "axe.run().then(done => JSON.stringify(done.violations))"
         )
     )
     return [
         f"{rule['id']}: {node['target']} {node['failureSummary']}"
-        for rule in found
+        for rule in broken
         for node in rule["nodes"]
     ]

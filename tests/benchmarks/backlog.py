@@ -102,8 +102,8 @@ def drain(
     published = publish(bench.rabbitmq, bodies)
     task = listener.Task(kind, str(config_file), published, _SECONDS)
     results = _run(task, processes)
-    began = min(each.began for each in results)
-    done = sorted(each for result in results for each in result.done)
+    began = min(result.began for result in results)
+    done = sorted(moment for result in results for moment in result.done)
     total = sum(count for _, count in done)
     if total < published:
         raise RuntimeError(f"{kind}: {total} of {published} messages done")
@@ -118,12 +118,12 @@ def drain(
         end = moment
         if counted >= _COUNTED * published:
             break
-    cpu = sum(each.cpu for each in results)
+    cpu = sum(result.cpu for result in results)
     return Drain(
         counted / (end - began),
         cpu / total,
-        max(each.memory for each in results),
-        max(each.cpu for each in results) / cpu,
+        max(result.memory for result in results),
+        max(result.cpu for result in results) / cpu,
     )
 
 
@@ -144,21 +144,21 @@ def _run(task: listener.Task, processes: int) -> list[listener.Result]:
             )
             for _ in range(processes)
         ]
-        for each in running:
-            stack.callback(each.kill)
-        for each in running:
-            assert each.stdout is not None
-            each.stdout.readline()
+        for process in running:
+            stack.callback(process.kill)
+        for process in running:
+            assert process.stdout is not None
+            process.stdout.readline()
         end = time.monotonic() + task.seconds + 60
-        for each in running:
-            assert each.stdin is not None
-            each.stdin.write("go\n")
-            each.stdin.flush()
+        for process in running:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
         results = []
-        for each in running:
-            output, _ = each.communicate(timeout=end - time.monotonic())
-            if each.returncode:
-                raise RuntimeError(f"{task} ended with {each.returncode}")
+        for process in running:
+            output, _ = process.communicate(timeout=end - time.monotonic())
+            if process.returncode:
+                raise RuntimeError(f"{task} ended with {process.returncode}")
             results.append(listener.Result(**json.loads(output)))
         return results
 

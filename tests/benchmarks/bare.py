@@ -12,6 +12,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import psycopg
 import pymysql
@@ -36,33 +37,32 @@ def write(url: str, batches: Sequence[Sequence[Notification]]) -> float:
 _Insert = Callable[[Sequence[tuple[str, str]]], object]
 
 
+def _into_table(connection: Any, statement: str) -> _Insert:
+    """As clients insert many rows, which are then committed."""
+    cursor = connection.cursor()
+    cursor.execute(_TABLE)
+
+    def insert(rows: Sequence[tuple[str, str]]) -> None:
+        cursor.executemany(statement, rows)
+        connection.commit()
+
+    return insert
+
+
 @contextlib.contextmanager
 def _sqlite(url: str) -> Iterator[_Insert]:
     with contextlib.closing(
         sqlite3.connect(str(sa.make_url(url).database))
     ) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(_TABLE)
-
-        def insert(rows: Sequence[tuple[str, str]]) -> None:
-            connection.executemany("INSERT INTO bare VALUES (?, ?)", rows)
-            connection.commit()
-
-        yield insert
+        yield _into_table(connection, "INSERT INTO bare VALUES (?, ?)")
 
 
 @contextlib.contextmanager
 def _mysql(url: str) -> Iterator[_Insert]:
     arguments = sa.make_url(url).translate_connect_args(username="user")
-    connection = pymysql.connect(**arguments)
-    with connection, connection.cursor() as cursor:
-        cursor.execute(_TABLE)
-
-        def insert(rows: Sequence[tuple[str, str]]) -> None:
-            cursor.executemany("INSERT INTO bare VALUES (%s, %s)", rows)
-            connection.commit()
-
-        yield insert
+    with pymysql.connect(**arguments) as connection:
+        yield _into_table(connection, "INSERT INTO bare VALUES (%s, %s)")
 
 
 @contextlib.contextmanager

@@ -120,7 +120,9 @@ def _panel(
         )
         yield _text(_LEFT - 6, level + 4, f"{value:.3g}", anchor="end")
     steps = (1, 2, 5, 10, 30, 60)
-    step = next((each for each in steps if end < each * 600), steps[-1])
+    step = next(
+        (minutes for minutes in steps if end < minutes * 600), steps[-1]
+    )
     for minutes in range(0, int(end // 60) + 1, step):
         yield _text(x(minutes * 60), bottom + 14, f"{minutes} min", "middle")
     coloured = [

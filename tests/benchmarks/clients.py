@@ -191,10 +191,10 @@ class _Client:
                 "lookback": "custom",
             }
         )
-        found = self._get(
+        answer = self._get(
             "Jaeger search", f"/api/traces?{path}", '"processes"', _READ
         )
-        [*_, last] = json.loads(found.body)["data"]
+        [*_, last] = json.loads(answer.body)["data"]
         # As its ids are without dashes.
         self._get(
             "trace for Jaeger",

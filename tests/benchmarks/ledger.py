@@ -68,7 +68,11 @@ class Ledger:
         # Those that were not whole are looked at again, until they are purged.
         self._since = min(
             [until]
-            + [each.started for each in seen if each.base_id in self.missing]
+            + [
+                trace.started
+                for trace in seen
+                if trace.base_id in self.missing
+            ]
         )
         self._looked = time.monotonic()
 

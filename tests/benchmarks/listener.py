@@ -329,8 +329,8 @@ def memory(process: int | str) -> int:
 
 def _status(process: int | str, name: str) -> int:
     status = Path(f"/proc/{process}/status").read_text()
-    found = re.search(rf"{name}:\s*(\d+) kB", status)
-    return int(found[1]) * 1024 if found else 0
+    match = re.search(rf"{name}:\s*(\d+) kB", status)
+    return int(match[1]) * 1024 if match else 0
 
 
 if __name__ == "__main__":

@@ -103,12 +103,12 @@ def _by_rules(bench: Bench, storage: Storage, count: int, name: str) -> Row:
     began = time.perf_counter()
     gone = storage.purge_by(purge, now)
     taken = (time.perf_counter() - began) * 1e3
-    found = {
+    left = {
         trace.base_id for trace in storage.list_traces(TraceQuery(limit=None))
     }
-    if found != kept or gone != count - len(kept):
+    if left != kept or gone != count - len(kept):
         raise RuntimeError(
-            f"{name}: {len(found - kept)} did not go, {len(kept - found)} did"
+            f"{name}: {len(left - kept)} did not go, {len(kept - left)} did"
         )
     storage.purge_by(Purge(Retention(1)), now + 10**6 * SECOND)
     return single(

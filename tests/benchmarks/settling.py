@@ -139,7 +139,9 @@ def _settling(bench: Bench) -> Iterator[Row]:
                             server.taken.clear()
                             server.requests.clear()
                             one = _settled(consumer, url, server.port)
-                        arrived = sum(each.spans for each in server.taken)
+                        arrived = sum(
+                            forwarded.spans for forwarded in server.taken
+                        )
                         if one.spans != spans or (
                             consumer == settled.FORWARD and arrived != spans
                         ):
@@ -153,30 +155,30 @@ def _costs(name: str, taken: dict[str, list[settled.Taken]]) -> Iterator[Row]:
         yield single(
             f"CPU time to settle for {consumer}, {name}",
             "us/span",
-            [each.settling * _MICRO / each.spans for each in done],
+            [turn.settling * _MICRO / turn.spans for turn in done],
         )
     some = taken[settled.FORWARD]
-    for step in sorted({step for each in some for step in each.steps}):
+    for step in sorted({step for turn in some for step in turn.steps}):
         yield single(
             f"CPU time to forward, of it {step}, {name}",
             "us/span",
-            [each.steps.get(step, 0.0) * _MICRO / each.spans for each in some],
+            [turn.steps.get(step, 0.0) * _MICRO / turn.spans for turn in some],
         )
     yield single(
         f"CPU time to settle for {settled.NOTHING}, {name}",
         "us/trace",
         [
-            each.settling * _MICRO / each.traces
-            for each in taken[settled.NOTHING]
+            turn.settling * _MICRO / turn.traces
+            for turn in taken[settled.NOTHING]
         ],
     )
     yield single(
         f"CPU time of the second look, {name}",
         "us/trace",
         [
-            each.again * _MICRO / each.traces
+            turn.again * _MICRO / turn.traces
             for done in taken.values()
-            for each in done
+            for turn in done
         ],
     )
 
@@ -258,9 +260,9 @@ def _beside(bench: Bench) -> Iterator[Row]:
         yield compare(
             f"storing beside it, {os.cpu_count()} processors, {name}",
             "points/s",
-            [each.rate for each in ours],
+            [turn.rate for turn in ours],
             _WITHOUT,
-            [each.rate for each in other],
+            [turn.rate for turn in other],
             at_least=bench.wanted(0.85),
         )
         yield from _shares(name, ours, other)
@@ -282,16 +284,16 @@ def _shares(
             (
                 f"{process} while storing, {name}",
                 "cores",
-                [each.cores[process] for each in ours],
-                [each.cores.get(process, 0.0) for each in other],
+                [turn.cores[process] for turn in ours],
+                [turn.cores.get(process, 0.0) for turn in other],
             ),
             (
                 f"CPU time of {process}, {name}",
                 "us/point",
-                [each.cpu[process] * _MICRO / each.points for each in ours],
+                [turn.cpu[process] * _MICRO / turn.points for turn in ours],
                 [
-                    each.cpu.get(process, 0.0) * _MICRO / each.points
-                    for each in other
+                    turn.cpu.get(process, 0.0) * _MICRO / turn.points
+                    for turn in other
                 ],
             ),
         ):

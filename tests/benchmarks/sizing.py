@@ -99,29 +99,29 @@ def _rows(bench: Bench, driver: str, load: _Load, name: str) -> Iterator[Row]:
             stored[count].append(_store(bench, load, name, count))
     for count, done in stored.items():
         what = f"{driver}, {count} worker{'s' * (count > 1)}, {name}"
-        workers = [each.workers * _MICRO for each in done]
+        workers = [turn.workers * _MICRO for turn in done]
         yield compare(
             f"workers' CPU, {what}",
             "us/point",
             workers,
             "1 worker",
-            [each.workers * _MICRO for each in stored[1]],
+            [turn.workers * _MICRO for turn in stored[1]],
         )
         yield single(
             f"broker's CPU, giving, {what}",
             "us/point",
-            [each.broker * _MICRO for each in done],
+            [turn.broker * _MICRO for turn in done],
         )
         if name != "SQLite":
             yield single(
                 f"database's CPU, {what}",
                 "us/point",
-                [each.database * _MICRO for each in done],
+                [turn.database * _MICRO for turn in done],
             )
     yield single(
         f"size stored, {driver}, {name}",
         "bytes/point",
-        [each.size for each in stored[1]],
+        [turn.size for turn in stored[1]],
     )
 
 

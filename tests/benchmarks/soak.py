@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import itertools
 import re
 import signal
 import subprocess
@@ -146,7 +147,7 @@ class Soak:
         breaking = threading.Thread(target=self._break, daemon=True)
         breaking.start()
         ended = None
-        for number in range(1, 10**9):
+        for number in itertools.count(1):
             self.rows.append(self._sample())
             self._write()
             if self.simulate.poll() is not None:
@@ -274,8 +275,8 @@ class Soak:
         """Somebody who looks at the list, and at a trace."""
         began = time.monotonic()
         page = _get(f"http://127.0.0.1:{self.api_port}/traces")
-        if found := re.search(r"/traces/([0-9a-f-]{36})", page):
-            _get(f"http://127.0.0.1:{self.api_port}{found[0]}")
+        if link := re.search(r"/traces/([0-9a-f-]{36})", page):
+            _get(f"http://127.0.0.1:{self.api_port}{link[0]}")
         return {"reading": time.monotonic() - began}
 
     def _write(self) -> None:
@@ -290,7 +291,8 @@ class Soak:
 
     def verdict(self) -> str:
         """What became of everything."""
-        last = self.rows[-1]
+        # The last sample may be one without an answer.
+        last = next(row for row in reversed(self.rows) if "stored" in row)
         set_aside = len(
             list(SetAside(str(self.daemon.set_aside), 2**30).messages())
         )

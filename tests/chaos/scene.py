@@ -140,8 +140,8 @@ def play(
     url = breakable.read or urls[-1]
     get_storage(urls[-1]).prepare()
     daemons = [
-        make_daemon(folder / str(number), broker, each)
-        for number, each in enumerate(urls)
+        make_daemon(folder / str(number), broker, url)
+        for number, url in enumerate(urls)
     ]
     with contextlib.ExitStack() as running:
         for daemon in daemons:
@@ -171,7 +171,7 @@ def play(
             seconds=90,
         )
         recovery = time.monotonic() - scene.over
-        assert [each.terminate() for each in daemons] == [0] * len(daemons)
+        assert [daemon.terminate() for daemon in daemons] == [0] * len(daemons)
     accepted = Counter(map(key, sent))
     counts = Counter(stored(url, base_ids))
     row = table.Row(
@@ -275,9 +275,9 @@ def stored(url: str, base_ids: set[str]) -> list[tuple[str, str]]:
     storage = get_storage(url)
     try:
         return [
-            key(dict(each.payload))
+            key(dict(notification.payload))
             for base_id in base_ids
-            for each in storage.notifications(base_id)
+            for notification in storage.notifications(base_id)
         ]
     finally:
         storage.close()

@@ -69,14 +69,14 @@ def anything(scene: Scene) -> None:
 
 FAULTS: list[tuple[Fault, str]] = [
     *(
-        (kill_a_worker_every_second, each)
-        for each in ("sqlite", "mariadb", "redis")
+        (kill_a_worker_every_second, name)
+        for name in ("sqlite", "mariadb", "redis")
     ),
     (service_killed, "postgresql"),
     (service_told, "sqlite"),
     *(
-        (storage_away, each)
-        for each in (
+        (storage_away, name)
+        for name in (
             "sqlite",
             "mariadb",
             "postgresql",
@@ -236,7 +236,8 @@ def promotion(
                 port=None,
                 query={
                     "host": [
-                        f"127.0.0.1:{each.port}" for each in (primary, standby)
+                        f"127.0.0.1:{server.port}"
+                        for server in (primary, standby)
                     ],
                     "target_session_attrs": "read-write",
                 },

@@ -61,7 +61,7 @@ def mutate(message: dict[str, Any], rng: random.Random) -> None:
     """Change, remove or add one thing, at any depth."""
     inside = message
     while rng.random() < 0.7:
-        inner = [each for each in inside.values() if isinstance(each, dict)]
+        inner = [value for value in inside.values() if isinstance(value, dict)]
         if not inner:
             break
         inside = rng.choice(inner)
@@ -98,7 +98,8 @@ def is_stored(body: bytes, storage: Storage, aside: set[bytes | str]) -> bool:
             continue
         notification = Masker().decode(payload)
         texts = {
-            each.text for each in storage.notifications(notification.base_id)
+            stored.text
+            for stored in storage.notifications(notification.base_id)
         }
         if notification.text not in texts:
             return False

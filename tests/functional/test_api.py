@@ -54,15 +54,15 @@ def views() -> flask.Blueprint:
     def trace(base_id: str) -> Any:
         if unchanged := etags.unchanged(base_id):
             return unchanged
-        found = storage().trace(base_id)
-        return {"spans": sum(1 for _ in found.walk())}
+        trace = storage().trace(base_id)
+        return {"spans": sum(1 for _ in trace.walk())}
 
     @blueprint.get("/traces")
     def traces() -> Any:
         limit = flask.current_app.config["OPTIONS"].max_limit
         page = storage().page(TraceQuery(limit=limit))
         return {
-            "traces": [each.base_id for each in page.traces],
+            "traces": [summary.base_id for summary in page.traces],
             "services": storage().services(),
             "failed": len(storage().list_error_traces(TraceQuery())),
         }
@@ -169,9 +169,9 @@ def test_every_answer_forbids_what_it_does_not_need(client: Client) -> None:
 
 
 def test_head_is_answered_as_get_without_a_body(client: Client) -> None:
-    got, head = client.get("/t/traces"), client.head("/t/traces")
+    answer, head = client.get("/t/traces"), client.head("/t/traces")
     assert head.data == b""
-    assert head.headers["Content-Length"] == str(len(got.data))
+    assert head.headers["Content-Length"] == str(len(answer.data))
     assert client.head("/t/streams/100000000/well").data == b""
     assert client.post("/t/traces").status_code == 405
 
@@ -465,7 +465,9 @@ def test_basic_authentication(
     path.write_text(f"anna:{hashed('another')}\n")
     assert client.get("/t/own", auth=("anna", SECRET)).status_code == 401
     assert client.get("/t/own", auth=("anna", "another")).status_code == 200
-    assert any(' anna "GET /t/own" 200' in each for each in caplog.messages)
+    assert any(
+        ' anna "GET /t/own" 200' in message for message in caplog.messages
+    )
     assert all(message.isprintable() for message in caplog.messages)
     assert SECRET not in " ".join(caplog.messages)
     path.unlink()
@@ -591,8 +593,12 @@ def test_tokens_of_keystone(
         assert "Content-Security-Policy" in answer.headers
         answer.close()
     assert client.get("/healthcheck").status_code == 200
-    assert any(' reads "GET /t/own" 200' in each for each in caplog.messages)
-    assert any(' other "GET /t/own" 403' in each for each in caplog.messages)
+    assert any(
+        ' reads "GET /t/own" 200' in message for message in caplog.messages
+    )
+    assert any(
+        ' other "GET /t/own" 403' in message for message in caplog.messages
+    )
     assert SECRET not in caplog.text
 
 

@@ -188,15 +188,15 @@ def test_filters_that_are_none(
 
 @pytest.mark.parametrize("sort", ["start", "duration"])
 def test_pages(client: FlaskClient, sort: str) -> None:
-    found = []
+    listed = []
     query = f"?limit=2&sort={sort}&service=!none"
     while query:
         response = client.get(f"/v1/traces{query}")
-        found += [row["Base ID"] for row in json.loads(response.data)]
+        listed += [row["Base ID"] for row in json.loads(response.data)]
         link = response.headers.get("Link", "")
         query = link.removesuffix('>; rel="next"').removeprefix("<")
-    assert sorted(found) == sorted(base_ids())
-    assert found == base_ids() or sort == "duration"
+    assert sorted(listed) == sorted(base_ids())
+    assert listed == base_ids() or sort == "duration"
 
 
 def test_a_limit_is_capped(client: FlaskClient) -> None:

@@ -343,8 +343,8 @@ def test_a_file_that_is_cut_off(
     path.write_bytes(content[: len(content) // 2])
     done = run(tmp_path, "copy", str(path))
     assert done.returncode == 1
-    found = texts(get_storage(f"sqlite:///{tmp_path}/target"))
-    number = sum(map(len, found.values()))
+    copied = texts(get_storage(f"sqlite:///{tmp_path}/target"))
+    number = sum(map(len, copied.values()))
     assert number > 200
     assert done.stderr == (
         f"{path}: line {number + 1}: the file is cut off here; what comes"
@@ -352,12 +352,12 @@ def test_a_file_that_is_cut_off(
     )
     stored = texts(source)
     # Newest first; of the last one a part.
-    *whole, last = sorted(found, key=list(stored).index)
+    *whole, last = sorted(copied, key=list(stored).index)
     assert whole == list(stored)[: len(whole)]
-    assert {base_id: found[base_id] for base_id in whole} == {
+    assert {base_id: copied[base_id] for base_id in whole} == {
         base_id: stored[base_id] for base_id in whole
     }
-    assert {*found[last]} <= {*stored[last]}
+    assert {*copied[last]} <= {*stored[last]}
     # What is lost is archived again.
     said: list[str] = []
     again = write(source, folder, report=said.append)
@@ -484,9 +484,9 @@ def test_lines_that_are_nested_too_deep(tmp_path: Path) -> None:
             ]
         )
     )
-    found = [*archive.read(path)]
+    contents = [*archive.read(path)]
     assert [
-        damage.reason for damage in found if isinstance(damage, Damage)
+        damage.reason for damage in contents if isinstance(damage, Damage)
     ] == ["not-an-object", "not-an-object", "not-encodable", "not-an-object"]
 
 
@@ -522,8 +522,8 @@ def test_days_that_are_not_asked_for_are_not_read(folder: Path) -> None:
         *("notes.txt", f".{DAY}.3.jsonl.gz.tmp"),
     ):
         (folder / name).touch()
-    found = archive.files(folder, since=STARTED, until=STARTED + SECOND)
-    assert [path.name for path in found] == [
+    paths = archive.files(folder, since=STARTED, until=STARTED + SECOND)
+    assert [path.name for path in paths] == [
         f"{DAY}.jsonl.gz",
         f"{DAY}.2.jsonl",
         f"{DAY}.10.jsonl.zst",
@@ -550,16 +550,16 @@ def test_a_trace_that_is_too_large_for_memory(
         if isinstance(portion, Portion)
     ) == sorted([2, *[20] * 6, len(small)])
     monkeypatch.setattr(transfer, "_NOTIFICATIONS", 20)
-    done, found = restored(folder, tmp_path)
-    assert found == texts(source)
+    done, copied = restored(folder, tmp_path)
+    assert copied == texts(source)
     assert (done.traces, done.there) == (2, 0)
-    done, found = restored(folder, tmp_path)
-    assert found == texts(source)
+    done, copied = restored(folder, tmp_path)
+    assert copied == texts(source)
     assert (done.traces, done.there) == (0, 2)
     (tmp_path / "error").mkdir()
-    found = read_back(folder, tmp_path / "error", TraceQuery(error=True))
-    assert {*found} == {large[0]["base_id"]}
-    assert len(found[large[0]["base_id"]]) == len(large)
+    copied = read_back(folder, tmp_path / "error", TraceQuery(error=True))
+    assert {*copied} == {large[0]["base_id"]}
+    assert len(copied[large[0]["base_id"]]) == len(large)
 
 
 def test_what_cannot_be_read_back_is_not_written(

@@ -50,7 +50,7 @@ def report(url: str, *args: str) -> subprocess.CompletedProcess[str]:
 
 
 def stored(storage: Storage, base_ids: Iterable[str]) -> int:
-    return sum(len(storage.notifications(each)) for each in base_ids)
+    return sum(len(storage.notifications(base_id)) for base_id in base_ids)
 
 
 def pieces(base_id: str, spans: int) -> list[dict[str, Any]]:
@@ -150,10 +150,10 @@ def test_reports_equal_those_of_osprofiler(
     """From many traces, interleaved, through the bus."""
     url: str = request.getfixturevalue(database)
     payloads = recorded_payloads() + [
-        each for _ in range(5) for each in pieces(str(uuid.uuid4()), 40)
+        payload for _ in range(5) for payload in pieces(str(uuid.uuid4()), 40)
     ]
-    payloads.sort(key=lambda each: str(each["timestamp"]))
-    base_ids = {each["base_id"] for each in payloads}
+    payloads.sort(key=lambda payload: str(payload["timestamp"]))
+    base_ids = {payload["base_id"] for payload in payloads}
     storage = get_storage(url)
     with daemon(tmp_path, transport_url, url, batch_size=64):
         bus.publish(transport_url, map(bus.envelope, payloads))
@@ -167,7 +167,7 @@ def test_reports_equal_those_of_osprofiler(
         )
     for base_id in base_ids:
         theirs = osprofiler_report(
-            each for each in payloads if each["base_id"] == base_id
+            payload for payload in payloads if payload["base_id"] == base_id
         )
         ours = report(url, "show", base_id, "-f", "json").stdout
         assert equal_reports(json.loads(ours), theirs)
@@ -239,7 +239,7 @@ def test_a_bad_message_costs_itself_alone(
     again = pieces(base_id, 1)[0]
     storage = get_storage(sqlite_url)
     with daemon(tmp_path, transport_url, sqlite_url) as running:
-        for each in good:
+        for payload in good:
             bus.publish(
                 transport_url,
                 [
@@ -250,7 +250,7 @@ def test_a_bad_message_costs_itself_alone(
                     bus.envelope({**again, "base_id": "*"}),
                     bus.envelope({**again, "timestamp": "now"}),
                     bus.envelope({**again, "name": "\x1b[31mdb\n"}),
-                    {**bus.envelope(each), "priority": 5},
+                    {**bus.envelope(payload), "priority": 5},
                     # As after a redelivery: stored once all the same.
                     bus.envelope(again),
                 ],

@@ -755,8 +755,8 @@ def test_a_bridge_and_a_second_reader(
 def test_others_that_get_traces(configure: Configure) -> None:
     with otlp_server.collector() as serving:
         path = serving.url.replace("://", f"://u:{SECRET}@")
-        found = run_check(configure(forward={"endpoint": path}))
-        ((result, detail),) = found["forward"]
+        results = run_check(configure(forward={"endpoint": path}))
+        ((result, detail),) = results["forward"]
         assert (result, detail.endswith(": it takes traces")) == (OK, True)
         assert serving.requests[0].spans == 0
         serving.acts.append(otlp_server.Reply(401))

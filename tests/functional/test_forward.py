@@ -52,10 +52,10 @@ SPANS = len(SIMPLE.new)
 
 def printed(*traces: Trace) -> dict[bytes, Any]:
     """What show -f otlp has."""
-    found: dict[bytes, Any] = {}
+    spans: dict[bytes, Any] = {}
     for trace in traces:
-        found |= spans_of(otlp_server.from_json(render("otlp", trace)))
-    return found
+        spans |= spans_of(otlp_server.from_json(render("otlp", trace)))
+    return spans
 
 
 class Waits:

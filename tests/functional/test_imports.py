@@ -86,8 +86,8 @@ def assert_not_imported(
     assert not missing, f"not imported: {', '.join(missing)}"
     come_in = [
         min(names)
-        for each in sorted(unwanted)
-        if (names := [n for n in imported if f"{n}.".startswith(f"{each}.")])
+        for module in sorted(unwanted)
+        if (names := [n for n in imported if f"{n}.".startswith(f"{module}.")])
     ]
     assert not come_in, f"imported: {', '.join(come_in)}"
 

@@ -202,7 +202,7 @@ def test_horizon_shows(connection_str: str) -> None:
     for trace in traces():
         report = get_driver(connection_str).get_report(trace[0]["base_id"])
         finished = [*horizons_nodes(report)]
-        assert len(finished) == 1 + len({each["trace_id"] for each in trace})
+        assert len(finished) == 1 + len({point["trace_id"] for point in trace})
         assert max(finished) == report["info"]["finished"]
         # Its views answer with JSON.
         json.dumps(report)

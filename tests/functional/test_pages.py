@@ -186,15 +186,15 @@ def test_what_a_form_leaves_empty_is_not_kept(filled: Client) -> None:
 @pytest.mark.parametrize("sort", ["start", "duration"])
 def test_pages_add_up(filled: Client, sort: str) -> None:
     url = f"/traces?limit=1&sort={sort}&service=nova"
-    found = []
+    base_ids = []
     while url:
         answer = filled.get(url)
-        found += listed(answer)
+        base_ids += listed(answer)
         assert f"sort={sort}" in url
         assert "service=nova" in url
         (url,) = _Reader(answer.text).links("next") or [""]
-    assert len(found) == 4
-    assert {*found} == {*NEWEST_FIRST}
+    assert len(base_ids) == 4
+    assert {*base_ids} == {*NEWEST_FIRST}
 
 
 def test_limits_are_capped(examples_stored: Storage) -> None:
@@ -563,7 +563,9 @@ def test_nothing_of_a_trace_is_markup(
                 host=text,
             ),
         ]
-        storage.write([Notification.from_payload(each) for each in payloads])
+        storage.write(
+            [Notification.from_payload(payload) for payload in payloads]
+        )
         paths.append(f"/traces/{base_id}/tree")
     paths += [
         f"/compare?before={base_id}&after={base_id}",
@@ -625,7 +627,7 @@ def test_pages_are_the_same_whichever_storage(
     assert many.write(other, 300) == create
     [last, *_, first] = storage.list_traces(TraceQuery(limit=50))
     own, others = (
-        web.application(each).test_client() for each in (storage, other)
+        web.application(source).test_client() for source in (storage, other)
     )
     for path in (
         *("/traces", f"/traces?marker={first.base_id}&limit=100"),

@@ -215,7 +215,9 @@ def test_a_hostile_trace_runs_nothing(tab: web.Tab, storage: Storage) -> None:
             host=evil,
             error=evil,
         )
-        storage.write([Notification.from_payload(each) for each in payloads])
+        storage.write(
+            [Notification.from_payload(payload) for payload in payloads]
+        )
         parent = trace_id
     for path in (
         *("/traces", "/operations", "/operations?by=statement", "/services"),

@@ -445,7 +445,7 @@ def test_clients_can_decode_the_answers_of_an_empty_storage(
     storage.close()
 
 
-def found(client: FlaskClient, **args: Any) -> list[int]:
+def matching(client: FlaskClient, **args: Any) -> list[int]:
     """Which of the requests the first version's search gives."""
     if "tags" in args:
         args["tags"] = json.dumps(args["tags"])
@@ -502,7 +502,7 @@ def found(client: FlaskClient, **args: Any) -> list[int]:
 def test_search(
     requests: Storage, args: dict[str, Any], expected: list[int]
 ) -> None:
-    assert found(make_client(requests), **args) == expected
+    assert matching(make_client(requests), **args) == expected
 
 
 def test_all_searches_find_the_same(requests: Storage) -> None:
@@ -603,7 +603,7 @@ def test_answers_are_what_show_exports(requests: Storage) -> None:
             attribute["key"]: attribute["value"]["stringValue"]
             for attribute in other["attributes"]
         }
-        parents = [each["spanID"] for each in span["references"]]
+        parents = [reference["spanID"] for reference in span["references"]]
         assert parents == [*filter(None, [other.get("parentSpanId")])]
 
 
@@ -650,8 +650,8 @@ def test_ids_as_they_were_sent(tmp_path: Path) -> None:
     """Without dashes, in upper case, and with zeros before."""
     base_id = "00000000-0000-4000-8000-00000000AB01"
     traces = [
-        sample.span(each, uuid(1), each)
-        for each in (base_id, "5" * 32, "A" * 32)
+        sample.span(trace_id, uuid(1), trace_id)
+        for trace_id in (base_id, "5" * 32, "A" * 32)
     ]
     stored = [payload for payloads in traces for payload in payloads]
     client = make_client(read_only(tmp_path, sample.notifications(stored)))
@@ -779,7 +779,7 @@ def test_no_answer_has_more_traces_than_are_allowed(
     requests: Storage,
 ) -> None:
     client = make_client(requests, max_limit=2)
-    assert found(client, limit=1000) == [7, 6]
+    assert matching(client, limit=1000) == [7, 6]
     assert (
         len(
             get(
@@ -845,7 +845,7 @@ def test_a_trace_that_goes_meanwhile_is_left_out(
         lambda base_id: [] if base_id == gone else original(base_id),
     )
     client = make_client(requests)
-    assert found(client, limit=3) == [7, 5, 4]
+    assert matching(client, limit=3) == [7, 5, 4]
     assert get(client, f"/api/v2/traceMany?traceIds={IDS[6]},{IDS[5]}") == [
         get(client, f"/api/v2/trace/{IDS[5]}")
     ]
@@ -901,7 +901,7 @@ def test_every_path_is_in_the_guide(requests: Storage) -> None:
 
 def test_grafana_is_told_where_the_service_is(requests: Storage) -> None:
     file = Path(__file__).parents[2] / "etc/grafana-datasources.yaml"
-    [port] = (each.default for each in options.OPTS if each.name == "port")
+    [port] = (opt.default for opt in options.OPTS if opt.name == "port")
     sources = re.findall(
         r"\n    type: (\w+)\n    access: proxy\n    url: (\S+)\n",
         file.read_text(),

@@ -28,11 +28,11 @@ PALETTE = 20
 
 
 def texts(page: Page, selector: str) -> list[str]:
-    found: list[str] = page.evaluate(
+    contents: list[str] = page.evaluate(
         f"[...document.querySelectorAll({json.dumps(selector)})]"
         ".map(element => element.textContent)"
     )
-    return found
+    return contents
 
 
 def press_on_grid(page: Page, *keys: str) -> None:
@@ -361,7 +361,7 @@ def test_who_made_it_and_when(page: Page) -> None:
 
 def boxes(page: Page) -> dict[str, tuple[float, float]]:
     """Where each box begins and ends: 0 and 1 are the whole."""
-    found: list[list[Any]] = page.evaluate(
+    sides: list[list[Any]] = page.evaluate(
         """
         (() => {
           const all = document.getElementById("boxes").getBoundingClientRect();
@@ -373,8 +373,8 @@ def boxes(page: Page) -> dict[str, tuple[float, float]]:
         })()
         """
     )
-    assert len({name for name, *_ in found}) == len(found)
-    return {name: (left, right) for name, left, right in found}
+    assert len({name for name, *_ in sides}) == len(sides)
+    return {name: (left, right) for name, left, right in sides}
 
 
 def merged() -> Trace:

@@ -125,8 +125,8 @@ def test_the_list_fits(columns: int, stored: str) -> None:
         *(base_id, "2026-11-25 17:54:26", title, "18.9 s (+127 s)"),
     ]
     # What a narrow table says of an id is enough.
-    found = on_terminal(columns, *args[:2], "show", base_id)
-    assert create.base_id in found[1]
+    lines = on_terminal(columns, *args[:2], "show", base_id)
+    assert create.base_id in lines[1]
 
 
 def test_the_list_for_programs(stored: str) -> None:

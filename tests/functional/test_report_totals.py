@@ -71,8 +71,8 @@ def rows(
     url: str, capsys: pytest.CaptureFixture[str], *args: str
 ) -> list[dict[str, Any]]:
     _, out, _ = run(url, capsys, *args, "-f", "json")
-    found: list[dict[str, Any]] = json.loads(out)
-    return found
+    table: list[dict[str, Any]] = json.loads(out)
+    return table
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_all_traces_are_looked_at_unless_there_is_a_limit(
     url: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    found = rows(url, capsys, "stats", "--by", "kind", *options)
-    assert {row["Kind"]: row["Calls"] for row in found} == {
+    table = rows(url, capsys, "stats", "--by", "kind", *options)
+    assert {row["Kind"]: row["Calls"] for row in table} == {
         "wsgi": count,
         "rpc": count,
         "db": 2 * count,
@@ -198,39 +198,39 @@ def test_what_the_ends_of_requests_waited_for(
     url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = ("stats", "--critical")
-    found = rows(url, capsys, *args)
-    assert [*found[0]] == [
+    table = rows(url, capsys, *args)
+    assert [*table[0]] == [
         *("Service", "Operation", "Traces", "Spans", "Critical", "Share"),
         *("Max", "Trace"),
     ]
     # Each request takes 11 ms, one after the other.
-    assert {row["Operation"]: row["Critical"] for row in found} == {
+    assert {row["Operation"]: row["Critical"] for row in table} == {
         "POST /v1/servers": TRACES * 5000,
         "build": TRACES * 4000,
         "SELECT servers": TRACES * 1000,
         "UPDATE servers": TRACES * 1000,
     }
-    assert [row["Share"] for row in found] == [45.45, 36.36, 9.09, 9.09]
-    assert {row["Traces"] for row in found} == {TRACES}
+    assert [row["Share"] for row in table] == [45.45, 36.36, 9.09, 9.09]
+    assert {row["Traces"] for row in table} == {TRACES}
     _, out, err = run(url, capsys, *args, "--limit", "3")
     assert err.startswith("3 traces, ")
     assert "45.5%" in out
     assert "Max" not in out
     assert "Max" in run(url, capsys, *args, "--long")[1]
-    [base_id] = {row["Trace"] for row in found[:1]}
-    assert len(rows(url, capsys, *args, base_id)) == len(found)
+    [base_id] = {row["Trace"] for row in table[:1]}
+    assert len(rows(url, capsys, *args, base_id)) == len(table)
 
 
 @pytest.mark.parametrize("by", ["kind", "service", "host", "statement"])
 def test_what_they_waited_for_otherwise(
     by: str, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = rows(url, capsys, "stats", "--critical", "--by", by)
-    assert {row["Traces"] for row in found} == {TRACES}
+    table = rows(url, capsys, "stats", "--critical", "--by", by)
+    assert {row["Traces"] for row in table} == {TRACES}
     if by == "statement":
-        assert [*found[0]][-1] == "Statement"
+        assert [*table[0]][-1] == "Statement"
     else:
-        assert sum(row["Critical"] for row in found) == TRACES * 11_000
+        assert sum(row["Critical"] for row in table) == TRACES * 11_000
 
 
 def test_whole_traces_have_no_part_of_their_own_path(

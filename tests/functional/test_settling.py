@@ -140,10 +140,10 @@ def test_a_whole_trace_is_given_once(storage: Storage, clock: Clock) -> None:
     turn(one)
     assert target.spans == ids(payloads)
     # Nor is it after a restart, by another, or when all has been waited for.
-    for each in (one, another, settler(storage, target)):
-        turn(each)
+    for restarted in (one, another, settler(storage, target)):
+        turn(restarted)
         clock.advance(20 * MINUTE)
-        turn(each)
+        turn(restarted)
     assert target.spans == ids(payloads)
     assert other.traces == []
 

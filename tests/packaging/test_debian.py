@@ -11,14 +11,13 @@ import configparser
 import os
 import re
 import shutil
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.bare_root import BareRoot
-from tests.servers import find
+from tests.packaging.commands import run
+from tests.servers import find, wait_until
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = "/etc/profiler_bridge/bridge.conf"
@@ -51,13 +50,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     find("dh-virtualenv", "dh_virtualenv")
     source = tmp_path_factory.mktemp("debian") / "source"
     tracked = ["git", "ls-files", "-z", "--cached"]
-    listed = subprocess.run(
-        [*tracked, "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    listed = run(*tracked, "--others", "--exclude-standard", cwd=ROOT)
     for name in filter(None, listed.split("\0")):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, source / name)
@@ -68,33 +61,17 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     for name in ("PYTHONPATH", "VIRTUAL_ENV"):
         environment.pop(name, None)
-    done = subprocess.run(
-        ["dpkg-buildpackage", "-us", "-uc", "-b"],
-        cwd=source,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=1800,
-    )
-    assert done.returncode == 0, done.stdout[-5000:]
+    run("dpkg-buildpackage", "-us", "-uc", "-b", cwd=source, env=environment)
     [path] = source.parent.glob("*.deb")
     return path
 
 
 def test_lintian_has_no_errors(package: Path) -> None:
-    done = subprocess.run(
-        [find("lintian", "lintian"), "--fail-on", "error,warning", package],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout
+    run(find("lintian", "lintian"), "--fail-on", "error,warning", package)
 
 
 def test_man_pages_are_of_use(package: Path, tmp_path: Path) -> None:
-    subprocess.run(["dpkg-deb", "-x", package, tmp_path], check=True)
+    run("dpkg-deb", "-x", package, tmp_path)
     pages = sorted(tmp_path.glob("usr/share/man/man*/*.gz"))
     assert [page.name for page in pages] == [
         "profiler-bridge-demo.1.gz",
@@ -103,12 +80,7 @@ def test_man_pages_are_of_use(package: Path, tmp_path: Path) -> None:
         "profiler-bridge-manage.8.gz",
         "profiler-bridge.8.gz",
     ]
-    named = subprocess.run(
-        [find("man-db", "lexgrog"), *pages],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    named = run(find("man-db", "lexgrog"), *pages)
     for page in pages:
         name = page.name.partition(".")[0]
         assert f': "{name} - ' in named
@@ -204,13 +176,12 @@ def test_a_trace_is_profiled_stored_and_reported(installed: BareRoot) -> None:
         f"{AS_USER} --init-groups profiler-bridge-report --config-file"
         f" {CONFIGURATION}"
     )
-    deadline = time.monotonic() + 120
-    while True:
+
+    def is_shown() -> bool:
         shown = installed.run(f"{report} show {base_id}", check=False).stdout
-        if "GET /v2.1" in shown or time.monotonic() > deadline:
-            break
-        time.sleep(1)
-    assert "GET /v2.1" in shown
+        return "GET /v2.1" in shown
+
+    assert wait_until(is_shown, 120)
 
 
 def test_what_stays_when_it_is_removed_and_purged(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import configparser
 import functools
 import os
-import subprocess
 import sys
 import tarfile
 import zipfile
@@ -18,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.packaging.commands import run
 
 ROOT = Path(__file__).parents[2]
 VERSION = "1.0.0"
@@ -29,28 +30,6 @@ OFFLINE = {
     for name, value in os.environ.items()
     if not name.startswith("PIP_") and name != "PYTHONPATH"
 } | {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-
-
-def run(
-    *command: str | Path,
-    cwd: Path | None = None,
-    env: dict[str, str] | None = None,
-) -> str:
-    """What a command prints; the error has it, if that fails."""
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=900,
-    )
-    if done.returncode:
-        shown = " ".join(map(str, command))
-        raise AssertionError(f"failed: {shown}\n{done.stdout}")
-    return done.stdout
 
 
 @functools.cache

@@ -7,6 +7,7 @@ A release that changes it fails here, and not in a cloud.
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import struct
@@ -14,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import cotyledon
 import prometheus_client
@@ -72,6 +74,18 @@ def test_the_manager_slows_down_before_it_starts_a_worker(
     made._forktimes = [float("inf")]
     monkeypatch.setattr("time.sleep", lambda _: made._forktimes.clear())
     made._slowdown_respawn_if_needed()
+
+
+def test_there_is_no_manager_that_could_start_no_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refuse = mock.Mock(side_effect=OSError(errno.EROFS, "Read-only"))
+    monkeypatch.setattr("multiprocessing.Event", refuse)
+    with pytest.raises(
+        exceptions.ConfigurationError,
+        match=r"^no semaphores in /dev/shm: Read-only: see to it that",
+    ):
+        manager.ServiceManager(lambda: True)
 
 
 def test_the_master_process_is_known_by_its_title() -> None:

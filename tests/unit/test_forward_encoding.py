@@ -66,11 +66,11 @@ def test_recorded_traces_are_what_show_prints(
     wanted: dict[bytes, tuple[bytes, Span]] = {}
     for trace in traces:
         wanted |= spans_of(otlp_server.from_json(render("otlp", trace)))
-    found: dict[bytes, tuple[bytes, Span]] = {}
+    exported: dict[bytes, tuple[bytes, Span]] = {}
     for request in sent(encoding, *traces):
-        found |= spans_of(request)
-    assert found == wanted
-    assert len(found) == sum(len(trace.spans) for trace in traces)
+        exported |= spans_of(request)
+    assert exported == wanted
+    assert len(exported) == sum(len(trace.spans) for trace in traces)
 
 
 @both
@@ -122,11 +122,11 @@ def test_large_traces_are_split(
 def test_a_batch_has_halves(encoding: batches.Encoding) -> None:
     trace = recorded.traces(recorded.keystone())[0]
     (batch,) = batches.batches(encoding, [(trace, everything(trace))])
-    found: dict[bytes, tuple[bytes, Span]] = {}
+    exported: dict[bytes, tuple[bytes, Span]] = {}
     for half in batch.halves():
-        found |= spans_of(decode(encoding, half.encode(encoding)))
+        exported |= spans_of(decode(encoding, half.encode(encoding)))
         assert abs(half.spans - batch.spans / 2) < 1
-    assert found == spans_of(decode(encoding, batch.encode(encoding)))
+    assert exported == spans_of(decode(encoding, batch.encode(encoding)))
 
 
 texts = st.text(

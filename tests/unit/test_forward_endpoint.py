@@ -115,8 +115,8 @@ def test_two_targets_of_one_name() -> None:
     with pytest.raises(exceptions.ConfigurationError, match="name=NAME"):
         forward.targets(configured(endpoint=urls))
     urls[1] += "&name=other"
-    found = forward.targets(configured(endpoint=urls))
-    assert [target.name for target in found] == [
+    targets = forward.targets(configured(endpoint=urls))
+    assert [target.name for target in targets] == [
         "host:4318/v1/traces",
         "other",
     ]

@@ -22,8 +22,8 @@ GAP = PAUSE // MILLISECOND
 
 def late(*payloads: list[Payload]) -> list[int]:
     """The numbers of the spans that are late."""
-    found = late_spans(build(*payloads))
-    return [n for n in range(1, 20) if uid(n) in found]
+    late = late_spans(build(*payloads))
+    return [n for n in range(1, 20) if uid(n) in late]
 
 
 def without(trace: Trace, left_out: Set[str]) -> Trace:
@@ -39,12 +39,12 @@ def without(trace: Trace, left_out: Set[str]) -> Trace:
 
 def below(span: Span) -> set[str]:
     """A span, and all below it."""
-    found, waiting = set(), [span]
+    descendants, waiting = set(), [span]
     while waiting:
         span = waiting.pop()
-        found.add(span.trace_id)
+        descendants.add(span.trace_id)
         waiting += span.children
-    return found
+    return descendants
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +55,14 @@ def create() -> Trace:
 
 def test_late_spans_of_a_server_create(create: Trace) -> None:
     """Heartbeats, periodic calls and what another command, a delete, did."""
-    found = late_spans(create)
-    assert len(found) == 35
-    whole = [span for span in create.spans if span.trace_id in found]
+    late = late_spans(create)
+    assert len(late) == 35
+    whole = [span for span in create.spans if span.trace_id in late]
     answered = max(root.stop.timestamp for root in create.roots if root.stop)
     assert min(span.started for span in whole) - answered == 2_873_604
     assert not any(".build_and_run" in span.first.text for span in whole)
     # Nothing is late of what is left.
-    assert not late_spans(without(create, found))
+    assert not late_spans(without(create, late))
 
 
 @pytest.mark.parametrize("roots", [9, 10, 11, 12, 13])
@@ -149,10 +149,10 @@ def test_what_is_below_is_late(payloads: list[Payload]) -> None:
     trace = build(payloads)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("profiler_bridge.late.PAUSE", 500)
-        found = late_spans(trace)
+        late = late_spans(trace)
     for span in trace.spans:
-        if span.trace_id in found:
-            assert below(span) <= found
+        if span.trace_id in late:
+            assert below(span) <= late
 
 
 @given(payload_lists())

@@ -139,9 +139,9 @@ def test_many_amounts_are_observed_as_one_by_one_they_are(
     [family] = metrics.read("histogram")
     together, alone = (
         {
-            (each.name, each.labels.get("le")): each.value
-            for each in family.samples
-            if each.labels["by"] == by
+            (sample.name, sample.labels.get("le")): sample.value
+            for sample in family.samples
+            if sample.labels["by"] == by
         }
         for by in ("together", "alone")
     )

@@ -131,17 +131,17 @@ def test_operations_of_a_cloud() -> None:
     tests/data/operations.txt is what people will read in tables. Where a rule
     changes, look at what that does to it.
     """
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for trace in recorded.traces(
         recorded.server_create() + recorded.keystone()
     ):
         for span in trace.spans:
             first = span.first
-            found[
+            counts[
                 f"{kind(first)} {first.project}:{first.service}"
                 f" {operation(first)}"
             ] += 1
-    lines = [f"{count:4} {line}" for line, count in sorted(found.items())]
+    lines = [f"{count:4} {line}" for line, count in sorted(counts.items())]
     assert "\n".join(lines) == OPERATIONS.read_text().rstrip("\n")
 
 

@@ -60,10 +60,10 @@ def test_percentiles_are_within_the_error(
     assert distribution.least == min(numbers) == distribution.percentile(0)
     assert distribution.greatest == max(numbers)
     expected = nearest_rank(numbers, percent)
-    found = distribution.percentile(percent)
-    assert abs(found - expected) <= abs(expected) * (ERROR + 1e-9)
+    percentile = distribution.percentile(percent)
+    assert abs(percentile - expected) <= abs(expected) * (ERROR + 1e-9)
     if len(numbers) <= 64:
-        assert found == expected
+        assert percentile == expected
 
 
 @given(many, many, many)

@@ -98,17 +98,17 @@ def test_a_slowdown_is_found_and_noise_is_not() -> None:
         calls["t8"] += [noise(rng, 2 * MILLISECOND)]
         return calls
 
-    found = compared(traces(200, 1, usual), traces(200, 2, slow))
+    changes = compared(traces(200, 1, usual), traces(200, 2, slow))
     told = [
         key
-        for key, change in found.items()
+        for key, change in changes.items()
         if change.verdict is Verdict.SLOWER
     ]
     assert sorted(told) == ["SELECT t5", "SELECT t8"]
-    assert list(found)[:2] == sorted(told, key=lambda k: -found[k].time)
-    assert found["SELECT t5"].percent == pytest.approx(50, abs=20)
-    assert found["SELECT t8"].after.calls == 2
-    assert set(verdicts(found).values()) == {"slower", "same"}
+    assert list(changes)[:2] == sorted(told, key=lambda k: -changes[k].time)
+    assert changes["SELECT t5"].percent == pytest.approx(50, abs=20)
+    assert changes["SELECT t8"].after.calls == 2
+    assert set(verdicts(changes).values()) == {"slower", "same"}
     back = compared(traces(200, 2, slow), traces(200, 1, usual))
     assert {
         key for key, change in back.items() if change.verdict is Verdict.FASTER
@@ -117,10 +117,10 @@ def test_a_slowdown_is_found_and_noise_is_not() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_noise_is_noise(seed: int) -> None:
-    found = compared(
+    changes = compared(
         traces(60, 2 * seed, usual), traces(60, 2 * seed + 1, usual)
     )
-    assert set(verdicts(found).values()) == {"same"}
+    assert set(verdicts(changes).values()) == {"same"}
 
 
 def test_what_is_in_few_of_many_traces_is_found() -> None:
@@ -132,11 +132,11 @@ def test_what_is_in_few_of_many_traces_is_found() -> None:
             calls["rare"] = [noise(rng, lasts)]
         return calls
 
-    found = compared(
+    changes = compared(
         traces(400, 1, lambda rng, number: rare(rng, number, 2000)),
         traces(400, 2, lambda rng, number: rare(rng, number, 8000)),
     )
-    assert verdicts(found) == {
+    assert verdicts(changes) == {
         "SELECT rare": "slower",
         "SELECT often": "same",
         "GET /servers": "same",
@@ -151,14 +151,14 @@ def test_what_begins_to_run_in_most_traces_is_found() -> None:
             {"cached": [noise(rng, 2000)]} if number % 10 < share else {}
         )
 
-    found = compared(traces(200, 1, one_of(1)), traces(200, 2, one_of(8)))
-    assert found["SELECT cached"].verdict is Verdict.SLOWER
+    changes = compared(traces(200, 1, one_of(1)), traces(200, 2, one_of(8)))
+    assert changes["SELECT cached"].verdict is Verdict.SLOWER
     # Each single call does not take longer.
     [before, after] = [
         side.group.durations.mean
         for side in (
-            found["SELECT cached"].before,
-            found["SELECT cached"].after,
+            changes["SELECT cached"].before,
+            changes["SELECT cached"].after,
         )
     ]
     assert after == pytest.approx(before, rel=0.3)
@@ -173,9 +173,9 @@ def test_what_ranks_and_mean_disagree_on_is_not_told() -> None:
     def after(rng: random.Random, number: int) -> Calls:
         return {"t": [noise(rng, 5_000) if number else 60 * SECOND]}
 
-    found = compared(traces(50, 1, before), traces(50, 2, after))
-    assert found["SELECT t"].time > 0
-    assert found["SELECT t"].verdict is Verdict.SAME
+    changes = compared(traces(50, 1, before), traces(50, 2, after))
+    assert changes["SELECT t"].time > 0
+    assert changes["SELECT t"].verdict is Verdict.SAME
 
 
 @pytest.mark.parametrize(
@@ -188,11 +188,11 @@ def test_what_ranks_and_mean_disagree_on_is_not_told() -> None:
     ],
 )
 def test_too_few(before: int, after: int, verdict: Verdict) -> None:
-    found = compared(
+    changes = compared(
         (trace(n, inner=[1000 + n]) for n in range(before)),
         (trace(n, inner=[9000 + n]) for n in range(after)),
     )
-    assert found["SELECT t"].verdict is verdict
+    assert changes["SELECT t"].verdict is verdict
 
 
 def test_too_few_of_many_have_it() -> None:
@@ -200,17 +200,17 @@ def test_too_few_of_many_have_it() -> None:
         for number in range(100):
             yield trace(number, inner=[lasts] if number < few else [])
 
-    found = compared(traces_with(5, 1000), traces_with(5, 9000))
-    assert found["SELECT t"].verdict is Verdict.TOO_FEW
-    assert found["GET /v2.1/servers"].verdict is Verdict.SAME
+    changes = compared(traces_with(5, 1000), traces_with(5, 9000))
+    assert changes["SELECT t"].verdict is Verdict.TOO_FEW
+    assert changes["GET /v2.1/servers"].verdict is Verdict.SAME
 
 
 def test_new_and_gone() -> None:
-    found = compared(
+    changes = compared(
         (trace(n, statement="SELECT a FROM old", inner=[5]) for n in range(9)),
         (trace(n, statement="SELECT a FROM new", inner=[7]) for n in range(9)),
     )
-    old, new = found["SELECT old"], found["SELECT new"]
+    old, new = changes["SELECT old"], changes["SELECT new"]
     assert (old.verdict, old.time, old.percent) == (Verdict.GONE, -5, None)
     assert (new.verdict, new.time, new.percent) == (Verdict.NEW, 7, None)
 
@@ -224,8 +224,8 @@ def test_nothing_is_new_that_may_have_had_no_room(
         for number in range(9)
     ]
     few = [trace(1, statement="SELECT a FROM t8", inner=[5])]
-    found = compared(iter(many), iter(few))
-    assert found["SELECT t8"].verdict is Verdict.TOO_FEW
+    changes = compared(iter(many), iter(few))
+    assert changes["SELECT t8"].verdict is Verdict.TOO_FEW
 
 
 def test_by_root_whole_traces_are_compared() -> None:
@@ -233,10 +233,10 @@ def test_by_root_whole_traces_are_compared() -> None:
     before = [trace(n, n * MILLISECOND, path="/a") for n in range(100, 110)]
     other = [trace(n, n * MILLISECOND, path="/b") for n in range(100, 150)]
     after = [trace(n, 2 * n * MILLISECOND, path="/a") for n in range(100, 110)]
-    found = compared(iter(before + other), iter(after + other), By.ROOT)
-    assert verdicts(found) == {"GET /a": "slower", "GET /b": "same"}
-    assert found["GET /a"].percent == pytest.approx(100)
-    assert found["GET /a"].before.traces == 10
+    changes = compared(iter(before + other), iter(after + other), By.ROOT)
+    assert verdicts(changes) == {"GET /a": "slower", "GET /b": "same"}
+    assert changes["GET /a"].percent == pytest.approx(100)
+    assert changes["GET /a"].before.traces == 10
 
 
 def test_says_what_it_comes_to() -> None:

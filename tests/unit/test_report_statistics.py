@@ -70,19 +70,19 @@ def trace(
 
 
 def summed(traces: Iterable[Trace], by: By = By.OPERATION) -> Statistics:
-    found = Statistics(by)
-    for each in traces:
-        found.add(each)
-    return found
+    sums = Statistics(by)
+    for trace in traces:
+        sums.add(trace)
+    return sums
 
 
 def test_totals_of_a_known_distribution() -> None:
     """From 1 to 1000 ms, a statement in each of 1000 traces."""
-    found = summed(
+    sums = summed(
         trace(number, 2 * SECOND, [number * MILLISECOND])
         for number in range(1, 1001)
     )
-    group = found.groups["shop:api", "SELECT t"]
+    group = sums.groups["shop:api", "SELECT t"]
     assert (group.count, group.traces, group.errors) == (1000, 1000, 0)
     assert group.durations.total == group.self_time == 500_500 * MILLISECOND
     assert group.durations.mean == 500_500
@@ -91,9 +91,9 @@ def test_totals_of_a_known_distribution() -> None:
             expected * MILLISECOND, rel=ERROR
         )
     assert group.durations.percentile(100) == SECOND
-    top = found.groups["shop:api", "GET /v2.1/servers"]
+    top = sums.groups["shop:api", "GET /v2.1/servers"]
     assert top.self_time == 2000 * SECOND - group.durations.total
-    assert found.self_time == 2000 * SECOND
+    assert sums.self_time == 2000 * SECOND
 
 
 def test_services_of_two_projects_are_two() -> None:
@@ -133,31 +133,31 @@ def test_services_of_two_projects_are_two() -> None:
 def test_sums_by(by: By, keys: dict[tuple[str, ...], int]) -> None:
     payloads = request(seeded(1), calls=2, error="DBDeadlock")
     whole = Trace.build(payloads[0]["base_id"], notifications(payloads))
-    found = summed([whole], by)
-    assert {key: group.count for key, group in found.groups.items()} == keys
-    assert sum(group.errors for group in found.groups.values()) == 1
+    sums = summed([whole], by)
+    assert {key: group.count for key, group in sums.groups.items()} == keys
+    assert sum(group.errors for group in sums.groups.values()) == 1
 
 
 def test_statement_that_is_most_repeated_in_a_trace() -> None:
-    found = summed(
+    sums = summed(
         [trace(number, inner=[1000] * number) for number in (2, 5, 3)],
         By.STATEMENT,
     )
-    [(key, group)] = found.groups.items()
+    [(key, group)] = sums.groups.items()
     assert key == ("SELECT a FROM t WHERE id = ?",)
     assert (group.count, group.most, group.base_id) == (10, 5, uid(5))
 
 
 def test_roots_are_answered_when_the_last_of_them_is() -> None:
     """Not by the sum of their spans."""
-    found = summed(
+    sums = summed(
         (
             trace(number, number * MILLISECOND, [1000, 2000], error=error)
             for number, error in enumerate(["E", None, None, None], 10)
         ),
         By.ROOT,
     )
-    [(key, group)] = found.groups.items()
+    [(key, group)] = sums.groups.items()
     assert key == ("shop:api", "GET /v2.1/servers")
     assert (group.count, group.traces, group.errors) == (4, 4, 1)
     assert group.durations.percentile(50) == 11 * MILLISECOND
@@ -166,11 +166,11 @@ def test_roots_are_answered_when_the_last_of_them_is() -> None:
 
 def test_a_root_that_is_not_answered() -> None:
     start, _ = span(uid(1), uid(2), uid(1), name="wsgi", info=http("GET", "/"))
-    found = summed(
+    sums = summed(
         [Trace.build(uid(1), notifications([start])), trace(2, path="/")],
         By.ROOT,
     )
-    [group] = found.groups.values()
+    [group] = sums.groups.values()
     assert (group.count, group.traces, group.durations.total) == (2, 1, SECOND)
 
 
@@ -185,11 +185,11 @@ def test_traces_without_a_root_that_started() -> None:
 def test_what_is_late_can_be_left_out() -> None:
     [create] = recorded.traces(recorded.server_create())
     whole, request_only = Statistics(), Statistics(without_late=True)
-    for found in (whole, request_only):
-        found.add(create)
+    for sums in (whole, request_only):
+        sums.add(create)
     counts = [
-        sum(group.count for group in found.groups.values())
-        for found in (whole, request_only)
+        sum(group.count for group in sums.groups.values())
+        for sums in (whole, request_only)
     ]
     assert counts == [1227, 1227 - 35]
     assert str(request_only).endswith("UTC, without 35 late spans")
@@ -231,14 +231,14 @@ def test_more_operations_than_there_is_room_for(
         trace(number, inner=[5, 5], statement=f"SELECT a FROM t{number}")
         for number in range(200)
     ]
-    found = summed(made, by)
-    others = found.groups[found.others]
+    sums = summed(made, by)
+    others = sums.groups[sums.others]
     assert others.count > 150
     assert others.times.count == others.traces < 200
     total = 200 * (3 if by is By.OPERATION else 2)
-    assert sum(group.count for group in found.groups.values()) == total
-    assert len(found.groups) <= 101
-    assert summed(made[:3], by).groups.keys().isdisjoint([found.others])
+    assert sum(group.count for group in sums.groups.values()) == total
+    assert len(sums.groups) <= 101
+    assert summed(made[:3], by).groups.keys().isdisjoint([sums.others])
 
 
 def test_memory_does_not_grow_with_traces() -> None:

@@ -83,8 +83,8 @@ def known() -> list[Trace]:
 
 
 def built(payloads: Iterable[dict[str, Any]]) -> Trace:
-    found = [Notification.from_payload(payload) for payload in payloads]
-    return Trace.build(found[0].base_id, found)
+    points = [Notification.from_payload(payload) for payload in payloads]
+    return Trace.build(points[0].base_id, points)
 
 
 def settled(trace: Trace, new: Set[str] | None = None) -> Settled:
@@ -122,9 +122,9 @@ def text() -> str:
 
 def shown() -> dict[Key, float]:
     return {
-        (found.name, tuple(sorted(found.labels.items()))): found.value
+        (metric.name, tuple(sorted(metric.labels.items()))): metric.value
         for family in parser.text_string_to_metric_families(text())
-        for found in family.samples
+        for metric in family.samples
         if family.name.startswith("traces_")
     }
 
@@ -223,8 +223,8 @@ class Spans:
 
 def attributes(owner: dict[str, Any]) -> dict[str, Any]:
     return {
-        each["key"]: next(iter(each["value"].values()))
-        for each in owner["attributes"]
+        attribute["key"]: next(iter(attribute["value"].values()))
+        for attribute in owner["attributes"]
     }
 
 
@@ -322,13 +322,13 @@ def test_a_crash_counts_one_batch_twice_at_most(
 def series(of: dict[Key, float], name: str) -> set[tuple[str, ...]]:
     return {
         tuple(value for _, value in labels)
-        for found, labels in of
-        if found == name
+        for metric, labels in of
+        if metric == name
     }
 
 
 def total(of: dict[Key, float], name: str) -> float:
-    return sum(value for (found, _), value in of.items() if found == name)
+    return sum(value for (metric, _), value in of.items() if metric == name)
 
 
 @pytest.mark.parametrize("name", ["calls", "edges"])
@@ -355,9 +355,9 @@ def test_the_number_of_series_is_bounded_for_good(
     assert total(second, name) == total(all_of_it, name)
     for labels in own:
         [(expected, value)] = [
-            (all_of_it[found], value)
-            for found, value in second.items()
-            if found[0] == name and tuple(v for _, v in found[1]) == labels
+            (all_of_it[key], value)
+            for key, value in second.items()
+            if key[0] == name and tuple(v for _, v in key[1]) == labels
         ]
         assert value == expected
 
@@ -398,12 +398,12 @@ def test_whatever_names_are_sent_the_metrics_can_be_read() -> None:
         )
         parent = trace_id
     count([settled(built(payloads))])
-    found = shown()
-    assert total(found, "traces_spanmetrics_calls_total") == 18
-    assert total(found, "traces_service_graph_request_total") > 10
+    samples = shown()
+    assert total(samples, "traces_spanmetrics_calls_total") == 18
+    assert total(samples, "traces_service_graph_request_total") > 10
     assert all(
         len(value) <= 200 and value.isprintable()
-        for _, labels in found
+        for _, labels in samples
         for _, value in labels
     )
     done = subprocess.run(

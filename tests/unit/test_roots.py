@@ -71,25 +71,23 @@ def test_names_of_recorded_traces() -> None:
             recorded.server_create() + recorded.keystone()
         )
     ]
-    assert [found.title for found, _ in calls] == [
+    assert [own.title for own, _ in calls] == [
         *("POST /v3/auth/tokens", "GET /v3/users", "GET /v3/endpoints")
     ]
-    assert {found.after(set(), trace.finished) for found, trace in calls} == {
-        0
-    }
-    found, trace = create
-    assert found.title == "POST /v2.1/servers +13"
-    assert len(found.operations) == 10
-    assert found.answered(set()) == 18_863_424
-    assert found.after(set(), trace.finished) == 127_289_770
+    assert {own.after(set(), trace.finished) for own, trace in calls} == {0}
+    own, trace = create
+    assert own.title == "POST /v2.1/servers +13"
+    assert len(own.operations) == 10
+    assert own.answered(set()) == 18_863_424
+    assert own.after(set(), trace.finished) == 127_289_770
 
 
 def test_uuids_of_recorded_traces() -> None:
     """The server, its image, network and port; and Placement's own two."""
     [create] = recorded.traces(recorded.server_create())
-    found = {uuid for span in create.spans for uuid in about(span.first)}
-    assert UUID in found
-    assert len(found) == 6
+    uuids = {uuid for span in create.spans for uuid in about(span.first)}
+    assert UUID in uuids
+    assert len(uuids) == 6
     assert not any(
         about(span.first)
         for trace in recorded.traces(recorded.keystone())
@@ -107,40 +105,40 @@ def test_a_trace_is_about_what_was_asked_of_others_too() -> None:
 
 
 def test_nothing_is_known_without_roots() -> None:
-    found = roots_of(child(2, 1))
-    assert found == Roots()
-    assert found.name is found.title is None
-    assert found.answered(set()) is found.after(set(), 0) is None
-    assert found.count == 0
+    own = roots_of(child(2, 1))
+    assert own == Roots()
+    assert own.name is own.title is None
+    assert own.answered(set()) is own.after(set(), 0) is None
+    assert own.count == 0
 
 
 def test_an_unfinished_root_is_not_answered() -> None:
     one, other = asked(1, "GET", "/a", at=0), asked(2, "GET", "/b", at=50)
-    found = roots_of(one, other[:1])
-    assert found.answered({uid(2)}) is None
-    assert found.after({uid(2)}, 10**18) is None
+    own = roots_of(one, other[:1])
+    assert own.answered({uid(2)}) is None
+    assert own.after({uid(2)}, 10**18) is None
     # Nor is one of which nothing but the start came.
     assert roots_of(one[:1]).answered(set()) is None
     assert roots_of(one[1:]).answered(set()) is None
     # Unfinished spans that are no roots are what comes after.
-    assert found.answered({uid(7)}) == 10_000
+    assert own.answered({uid(7)}) == 10_000
 
 
 def test_what_a_thread_does_later_is_no_root_of_a_command() -> None:
     request = asked(1, "GET", "/a")
     later = child(2, at=60_000)
-    found = roots_of(request, later)
-    assert found.title == "GET /a"
-    assert found.answered(set()) == 10_000
-    assert found.after(set(), found.others.stopped or 0) == 60 * SECOND
+    own = roots_of(request, later)
+    assert own.title == "GET /a"
+    assert own.answered(set()) == 10_000
+    assert own.after(set(), own.others.stopped or 0) == 60 * SECOND
     # It is all there is of a trace without requests.
     assert roots_of(later, child(3, at=60_001)).title == "db +1"
 
 
 def test_clocks_that_disagree_give_no_time_below_zero() -> None:
-    found = roots_of(asked(1, "GET", "/a", duration=-5))
-    assert found.answered(set()) == 0
-    assert found.after(set(), 0) == 0
+    own = roots_of(asked(1, "GET", "/a", duration=-5))
+    assert own.answered(set()) == 0
+    assert own.after(set(), 0) == 0
 
 
 paths = st.sampled_from(
@@ -187,11 +185,11 @@ def test_pieces_merge_to_the_same(
 
 
 def test_the_name_is_kept_among_many_operations() -> None:
-    found = roots_of(
+    own = roots_of(
         *(asked(n, "GET", f"/word{n}", at=n) for n in range(1, 101)),
         asked(101, "POST", "/last", at=101),
         asked(102, "GET", "/v3", at=0),
     )
-    assert len(found.operations) == MOST_OPERATIONS
-    assert found.title == "POST /last +101"
-    assert "GET /v3" not in found.operations
+    assert len(own.operations) == MOST_OPERATIONS
+    assert own.title == "POST /last +101"
+    assert "GET /v3" not in own.operations

@@ -54,8 +54,8 @@ def test_published_example_of_mann_and_whitney() -> None:
 def test_known_probabilities(
     one: list[int], other: list[int], expected: float
 ) -> None:
-    found = mann_whitney(Counter(one), Counter(other))
-    assert found == pytest.approx(expected, rel=1e-9)
+    probability = mann_whitney(Counter(one), Counter(other))
+    assert probability == pytest.approx(expected, rel=1e-9)
 
 
 def test_too_few_are_no_evidence() -> None:
@@ -73,11 +73,11 @@ samples = st.lists(st.integers(-5, 5), min_size=8, max_size=30)
 def test_only_the_order_counts(
     one: list[int], other: list[int], factor: int
 ) -> None:
-    found = mann_whitney(Counter(one), Counter(other))
-    assert found is not None
-    assert 0 <= found <= 1
-    assert found == mann_whitney(Counter(other), Counter(one))
-    assert found == mann_whitney(
+    probability = mann_whitney(Counter(one), Counter(other))
+    assert probability is not None
+    assert 0 <= probability <= 1
+    assert probability == mann_whitney(Counter(other), Counter(one))
+    assert probability == mann_whitney(
         Counter(value * factor for value in one),
         Counter(value * factor for value in other),
     )
@@ -99,9 +99,11 @@ def test_buckets_tell_nearly_the_same() -> None:
             for value in side:
                 distribution.add(value)
         exact = mann_whitney(*map(Counter, sides))
-        found = mann_whitney(*(each.buckets() for each in distributions))
+        probability = mann_whitney(
+            *(distribution.buckets() for distribution in distributions)
+        )
         assert exact is not None
-        assert found == pytest.approx(exact, abs=0.02)
+        assert probability == pytest.approx(exact, abs=0.02)
 
 
 # The example of Benjamini and Hochberg's paper, of which at 0.05 the first

@@ -14,17 +14,21 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import oslo_messaging
 import pytest
 
+from profiler_bridge import config
 from profiler_bridge.body import decode_body
 from profiler_bridge.cmd.simulate import STORED_BYTES, Simulate
 from profiler_bridge.notification import Notification
 from profiler_bridge.sender.points import encode
-from profiler_bridge.simulation import arrival, shapes
+from profiler_bridge.simulation import arrival, service, shapes
 from profiler_bridge.simulation.load import Load
 from profiler_bridge.storage import get_storage
 from profiler_bridge.trace import Trace
 from tests import recorded
+
+SMALL = shapes.parse("small", "keystone GET /v3 1")
 
 
 def sent(
@@ -103,8 +107,8 @@ def test_processes_send_each_point_once(processes: int) -> None:
 
     def ids(points: list[str]) -> list[tuple[str, str, str]]:
         return sorted(
-            (each["trace_id"], each["name"], each["timestamp"])
-            for each in map(json.loads, points)
+            (point["trace_id"], point["name"], point["timestamp"])
+            for point in map(json.loads, points)
         )
 
     assert ids([point for part in parts for point in part]) == ids(alone)
@@ -129,6 +133,34 @@ def test_ends_with_the_last_request_that_there_is_to_be() -> None:
     load = Load(10, 20, 0, 1, "seed")
     begun = {event.request for event in load.events(0, 0, lambda: 7)}
     assert begun == {*range(7)}
+
+
+class Alone:
+    """What one process tells itself."""
+
+    def stopped(self) -> bool:
+        return False
+
+    def last(self) -> int:
+        return 1
+
+    def may_begin(self, process: int, request: int) -> bool:
+        return True
+
+
+def test_what_the_bus_does_not_take_is_lost_whatever_its_error_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    conf = config.prepare([])
+    transport = oslo_messaging.get_notification_transport(conf, "fake://")
+    refuse = mock.Mock(side_effect=TimeoutError)
+    monkeypatch.setattr(transport, "_send_notification", refuse)
+    monkeypatch.setattr(service, "get_transport", lambda _: transport)
+    monkeypatch.setattr(shapes, "keystone", lambda: SMALL)
+    load = Load(1, 1, 0, 1, "seed")
+    began = time.monotonic(), time.time_ns() // 1000
+    sent = service.run(conf, service.Driver.MESSAGING, load, 0, began, Alone())
+    assert (sent.points, sent.lost, sent.failure) == (0, 2, "TimeoutError")
 
 
 def test_a_line_that_is_no_span_is_told() -> None:

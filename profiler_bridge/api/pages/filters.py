@@ -94,7 +94,9 @@ class Filters:
         """What chooses traces, whatever their order and page."""
         return self.without("sort", "limit", "marker")
 
-    def each(self) -> Iterator[tuple[str, str, Mapping[str, Sequence[str]]]]:
+    def choices(
+        self,
+    ) -> Iterator[tuple[str, str, Mapping[str, Sequence[str]]]]:
         """Each value that chooses traces, and the arguments without it."""
         for name, values in self.chosen.items():
             for value in values:

@@ -51,14 +51,14 @@ def _run_the_one_behind() -> None:
     """Run the sitecustomize.py that there would be without this one."""
     here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
     sys.path[:] = [folder for folder in sys.path if folder != here]
-    this = sys.modules.pop("sitecustomize")
+    own = sys.modules.pop("sitecustomize")
     try:
         import sitecustomize  # type: ignore[import-not-found]  # noqa: F401
     except ImportError as error:
         if error.name != "sitecustomize":
             raise
     finally:
-        sys.modules.setdefault("sitecustomize", this)
+        sys.modules.setdefault("sitecustomize", own)
 
 
 if __name__ == "sitecustomize":

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+from profiler_bridge.critical import Segment
 from profiler_bridge.report.findings import errors, gaps, requests, sql
 from profiler_bridge.report.findings.finding import (
     Finding,
@@ -33,17 +34,22 @@ _RULES: tuple[Callable[[Subject, Limits], Iterator[Finding]], ...] = (
 )
 
 
-def findings(trace: Trace, limits: Limits = DEFAULTS) -> list[Finding]:
+def findings(
+    trace: Trace,
+    limits: Limits = DEFAULTS,
+    path: Sequence[Segment] | None = None,
+) -> list[Finding]:
     """Look at a trace by all rules.
 
     What is late is not looked at, see
     :func:`~profiler_bridge.late.late_spans`.
 
+    :param path: its critical path, where that is known
     :returns: those that took longest on the critical path first, of those
         that took longest in all; at most 20 of a rule. Empty where there is
         nothing to tell.
     """
-    subject = Subject(trace)
+    subject = Subject(trace, path)
     told: list[Finding] = []
     for rule in _RULES:
         told += sorted(rule(subject, limits), key=_order)[:_MOST]

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import enum
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple
 
-from profiler_bridge.critical import critical_path, time_on_path
+from profiler_bridge.critical import Segment, critical_path, time_on_path
 from profiler_bridge.late import late_spans
 from profiler_bridge.report import edges
 from profiler_bridge.report import spans as _spans
@@ -89,6 +89,8 @@ class Finding(NamedTuple):
 class Subject:
     """A trace with what several rules ask of it.
 
+    :param path: its critical path, where that is known
+
     :ivar late: by trace_id the spans that are not of the request
     :ivar spans: the others, earliest first
     :ivar parents: the parent of each span that has one, by trace_id
@@ -98,14 +100,16 @@ class Subject:
         that a span is part of: the request or the call that it answers
     """
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(
+        self, trace: Trace, path: Sequence[Segment] | None = None
+    ) -> None:
         self.trace = trace
         self.late = late_spans(trace)
         self.spans = [
             span for span in trace.spans if span.trace_id not in self.late
         ]
         self.parents = edges.parents(trace)
-        self.path = critical_path(trace)
+        self.path = critical_path(trace) if path is None else path
         times = time_on_path(self.path)
         self.length = sum(times.values())
         walked = [span for _, span in trace.walk()]

@@ -175,14 +175,14 @@ class RedisPlugin(StoragePlugin):
     def notifications_of(
         self, base_ids: Collection[str]
     ) -> dict[str, list[Notification]]:
-        found: dict[str, list[Notification]] = {}
+        traces: dict[str, list[Notification]] = {}
         for base_id, values in reading.strings(self._client, base_ids):
             if own := {
                 notification.text: notification
                 for notification in osprofiler_keys.decoded(values, base_id)
             }:
-                found[base_id] = [*own.values()]
-        return found
+                traces[base_id] = [*own.values()]
+        return traces
 
     def partials(
         self, base_ids: Iterable[str]

@@ -27,13 +27,10 @@ def _seconds(text: str) -> float:
 
 
 def _boolean(text: str) -> bool:
-    words = (
-        ("1", "t", "true", "on", "y", "yes"),
-        (*("0", "f", "false", "off", "n", "no"),),
-    )
-    for value, names in zip((True, False), words, strict=True):
-        if text.lower() in names:
-            return value
+    if text.lower() in ("1", "t", "true", "on", "y", "yes"):
+        return True
+    if text.lower() in ("0", "f", "false", "off", "n", "no"):
+        return False
     raise ValueError("true or false")
 
 

@@ -178,10 +178,11 @@ class Database:
 
             # Each of several hosts, which are tried in turn, has its share.
             hosts = str(settings.get("host", "")).count(",") + 1
-            settings["connect_timeout"] = max(
-                2, settings["connect_timeout"] // hosts
+            share = max(2, settings["connect_timeout"] // hosts)
+            # The settings are those of the next connection, too.
+            return psycopg.connect(
+                *arguments, **settings | {"connect_timeout": share}
             )
-            return psycopg.connect(*arguments, **settings)
         return self._connect_pymysql(dialect, arguments, settings)
 
     def _connect_pymysql(
