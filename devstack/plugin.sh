@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# DevStack sources this with a mode and a phase. It runs the bridge; that
-# services are profiled is what osprofiler's own plugin sees to.
+# DevStack sources this with a mode and a phase. It runs the bridge;
+# osprofiler's own plugin switches profiling on in the services.
 
 function install_profiler_bridge {
     local extras=api
@@ -12,8 +12,8 @@ function install_profiler_bridge {
     setup_develop "$PROFILER_BRIDGE_DIR" "$extras"
 }
 
-# Placement has no bus, and the conductor of a cell may have the cell's: what
-# they send has to come to where the bridge listens.
+# Placement has no bus, and the conductor of a cell may have the cell's: they
+# have to send to the one that the bridge listens on.
 function configure_senders {
     local conf i
     local confs=("$PLACEMENT_CONF")
@@ -37,7 +37,7 @@ function configure_profiler_bridge {
     local storage=$PROFILER_BRIDGE_CONNECTION_STRING
     if [[ -z "$storage" ]]; then
         recreate_database profiler_bridge
-        # Not database_connection_url, which has MySQL count what services ask.
+        # database_connection_url may add DevStack's counter of queries.
         storage=$BASE_SQL_CONN/profiler_bridge
     fi
     iniset_rpc_backend profiler_bridge "$PROFILER_BRIDGE_CONF"

@@ -131,14 +131,14 @@ FILTERS = [
     Filter(
         "root",
         str,
-        "A request that it began with, as 'POST /v2.1/servers*'.",
+        "One of the client's requests, such as 'POST /v2.1/servers*'.",
         "roots",
         "PATTERN",
     ),
     Filter(
         "about",
         resource,
-        "A request's path has this UUID: of a server, an image, a network."
+        "This UUID is in a request's path: of a server, an image, a network."
         " A create is found by the requests that followed it.",
         "about",
         "UUID",
@@ -154,29 +154,32 @@ FILTERS = [
     Filter(
         "operation",
         str,
-        "A span did this, as 'SELECT*', for which all notifications are read.",
+        "A span did this, such as 'SELECT*'. Slow, as all notifications are"
+        " read.",
         "operations",
         "PATTERN",
     ),
-    Filter("name", str, "A trace point of that name, as db or wsgi.", "names"),
+    Filter("name", str, "A trace point has this name, such as db.", "names"),
     Filter(
-        "since", moment, "Started at or after: ISO 8601, or 15m, 2h, 7d ago."
+        "since",
+        moment,
+        "Started at or after this time: ISO 8601, or 15m, 2h, 7d ago.",
     ),
-    Filter("until", moment, "Started before."),
+    Filter("until", moment, "Started before this time."),
     Filter("error", None, "An operation ended with an exception."),
-    Filter("min-duration", duration, "Lasted at least: 20ms, 1.5s."),
-    Filter("max-duration", duration, "Lasted at most."),
+    Filter("min-duration", duration, "Lasted at least this long: 20ms, 1.5s."),
+    Filter("max-duration", duration, "Lasted at most this long."),
     Filter("incomplete", None, "Something of it is missing."),
     Filter(
         "time-limit",
         seconds,
-        "Look no longer than so many seconds.",
+        "Search for this many seconds at most.",
     ),
     Filter(
         "sort", Sort, "By start, the newest first, or duration, longest first."
     ),
-    Filter("limit", positive, "At most so many."),
-    Filter("marker", base_id, "Those after this base_id: the next page."),
+    Filter("limit", positive, "At most this many traces."),
+    Filter("marker", base_id, "Those after this base id: the next page."),
 ]
 
 # Those that make a page of what the others choose.
@@ -193,7 +196,7 @@ def add_filters(
     group = parser.add_argument_group(
         "filters of traces",
         "All have to match. Those that name something may be given more than"
-        " once; '!' before a value is for traces of which it is not true.",
+        " once; '!' before a value negates it.",
     )
     for name, read, text, field, metavar in FILTERS:
         if name in _PAGING and not paging:

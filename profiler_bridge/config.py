@@ -42,6 +42,7 @@ def prepare(
     *modules: HasOptions,
     needed: bool = True,
     prog: str = "profiler-bridge",
+    description: str | None = None,
 ) -> cfg.ConfigOpts:
     """Read configuration files, options and logging options.
 
@@ -52,6 +53,7 @@ def prepare(
     :param needed: a file in one of those places that this user may not read
         is an error; otherwise it is left out
     :param prog: what ``--help`` calls the program
+    :param description: what ``--help`` says of it
     :raises ConfigurationError: a file or a value is wrong
     """
     # Imported here, for a report needs no options, unless a file is named.
@@ -72,6 +74,7 @@ def prepare(
                 project=PROJECT,
                 prog=prog,
                 version=metadata.version(PROJECT),
+                description=description,
                 default_config_files=files,
                 default_config_dirs=cfg.find_config_dirs(PROJECT, _FILE),
             )
@@ -208,7 +211,12 @@ def load(args: Sequence[str]) -> cfg.ConfigOpts:
     from profiler_bridge.daemon import settling
     from profiler_bridge.storage import retention
 
-    conf = prepare(args, *modules())
+    conf = prepare(
+        args,
+        *modules(),
+        description="Take OSProfiler's notifications off the message bus and"
+        " store them.",
+    )
     verify(conf)
     storage.get_storages(conf)
     retention.check_sections(conf)
@@ -237,7 +245,13 @@ def load_api(
     from profiler_bridge import storage
     from profiler_bridge.api import options
 
-    return prepare(args, storage, options, prog=prog)
+    return prepare(
+        args,
+        storage,
+        options,
+        prog=prog,
+        description="Serve stored traces over HTTP.",
+    )
 
 
 def verify(conf: cfg.ConfigOpts) -> None:

@@ -22,25 +22,25 @@ OPTS: Sequence[cfg.Opt] = [
         "mask_secrets",
         default=True,
         help="Replace secrets by three asterisks before notifications are"
-        " stored: values under keys that name one, such as password or"
-        " auth_token, also where these are JSON or a query in a text, and"
-        " wherever they stand Fernet and JWT tokens, private keys, hashes of"
-        " passwords, and passwords in URLs.",
+        " stored: values of keys that name a secret, such as password or"
+        " auth_token, also in a text that has JSON or a query in it; and,"
+        " anywhere, Fernet and JWT tokens, private keys, hashes of passwords,"
+        " and passwords in URLs.",
     ),
     cfg.ListOpt(
         "mask_keys",
         default=[],
-        help="Further keys whose values are secrets. A key that contains one"
-        " of these, in upper or lower case, counts.",
+        help="Further keys whose values are secrets. Any key that contains one"
+        " of these, in upper or lower case, is masked.",
     ),
     cfg.ListOpt(
         "mask_all_but",
         default=[],
-        help="Store nothing of a notification's info but these, and three"
-        " asterisks in place of all else: keys, with points between those of"
-        " objects in objects, such as host, request.method, request.path,"
-        " db.statement, function.name, etype. In what is stored secrets are"
-        " masked as mask_secrets says. Without any, everything is stored.",
+        help="The only keys of a notification's info that are stored; all"
+        " else is replaced by three asterisks. Keys of nested objects are"
+        " joined by points: host, request.method, request.path, db.statement,"
+        " function.name, etype. mask_secrets holds for these, too. By default"
+        " everything is stored.",
     ),
 ]
 

@@ -27,8 +27,8 @@ OWN = [
 ]
 _HEAD = """\
 # A bridge needs two options: connection_string in [osprofiler], and
-# transport_url in [DEFAULT]. The project's own sections come first; those of
-# the libraries that log, and that bring the bus, follow.
+# transport_url in [DEFAULT]. The project's own sections come first, then those
+# of the libraries for logging and messaging.
 
 """
 

@@ -16,8 +16,8 @@ OPTS: Sequence[cfg.Opt] = [
     cfg.HostAddressOpt(
         "host",
         default="127.0.0.1",
-        help="Where profiler-bridge-api listens. Another WSGI server has an"
-        " option of its own for that.",
+        help="The address on which profiler-bridge-api listens. Other WSGI"
+        " servers have options of their own for that.",
     ),
     cfg.PortOpt(
         "port",
@@ -30,8 +30,8 @@ OPTS: Sequence[cfg.Opt] = [
         default=8,
         min=1,
         max=15,
-        help="How many requests profiler-bridge-api answers at a time; others"
-        " wait. A storage has at most 15 connections for each process.",
+        help="How many requests profiler-bridge-api answers at the same time;"
+        " others wait. A process has at most 15 connections to a storage.",
     ),
     cfg.StrOpt(
         "auth_strategy",
@@ -49,14 +49,14 @@ OPTS: Sequence[cfg.Opt] = [
                 " options in [keystone_authtoken]",
             ),
         ],
-        help="Who may read. Whoever may, may read all that is stored: there"
-        " is no view of one project alone.",
+        help="Who may read. Whoever may read sees all that is stored: there is"
+        " no view of one project alone.",
     ),
     cfg.ListOpt(
         "roles",
         default=["admin"],
-        help="Who has one of these roles in the scope of the token may read,"
-        " where auth_strategy is keystone.",
+        help="If auth_strategy is keystone: the roles that may read. A token"
+        " needs one of them in its scope.",
     ),
     cfg.BoolOpt(
         "allow_remote_noauth",
@@ -67,31 +67,30 @@ OPTS: Sequence[cfg.Opt] = [
     cfg.ListOpt(
         "trusted_hosts",
         default=[],
-        help="Names that clients may call the service by, without a port;"
-        " .example.org is for all in that domain. Requests to others are"
+        help="Host names by which clients may call the service, without a"
+        " port; .example.org is for all in that domain. Requests to others are"
         " answered with 400. With noauth this keeps foreign web pages from"
-        " reading traces through a browser that reaches the service. Empty:"
-        " any name.",
+        " reading traces through a browser that reaches the service. By"
+        " default any name is answered.",
     ),
     cfg.IntOpt(
         "max_limit",
         default=1500,
         min=1,
-        help="How many traces one answer has at most, whatever is asked for.",
+        help="How many traces one answer has at most.",
     ),
     cfg.FloatOpt(
         "time_limit",
         default=10.0,
         min=0.1,
-        help="After so many seconds a search ends, with what it has found,"
-        " and says so.",
+        help="How many seconds a search may take. Then it ends, gives what it"
+        " has found, and says so.",
     ),
     cfg.BoolOpt(
         "metrics",
         default=False,
-        help="Answer /metrics, for Prometheus, with counts of requests and"
-        " how long they took. It is answered without authentication, as"
-        " /healthcheck is.",
+        help="Serve /metrics for Prometheus, with counts and durations of"
+        " requests. It needs no authentication, like /healthcheck.",
     ),
 ]
 

@@ -26,12 +26,12 @@ GROUP = "bridge"
 OPTS: Sequence[cfg.Opt] = [
     cfg.StrOpt(
         "management_url",
-        help="Where RabbitMQ's management plugin answers, such as"
-        " http://controller:15672: it names who else reads the queue, and"
-        " policies that lose messages. By default the usual port of the hosts"
-        " in transport_url: 15672, or with TLS 15671. It is asked as the user"
-        " in transport_url, who needs the tag management. The bridge does"
-        " without it. With several buses it cannot be given.",
+        help="URL of RabbitMQ's management plugin, such as"
+        " http://controller:15672. It tells who else reads the queue, and"
+        " which policies lose messages. By default port 15672, or 15671 with"
+        " TLS, of the hosts in transport_url. It is asked as the user in"
+        " transport_url, who needs the tag management. The bridge works"
+        " without it. With several buses it cannot be set.",
     ),
 ]
 

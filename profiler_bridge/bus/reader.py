@@ -32,15 +32,15 @@ OPTS: Sequence[cfg.Opt] = [
         default=500,
         min=1,
         max=65535,
-        help="Store at most so many messages at once.",
+        help="How many messages are stored at once, at most.",
     ),
     cfg.FloatOpt(
         "batch_timeout",
         default=0.5,
         min=0.01,
         max=60,
-        help="Store what has arrived after so many seconds, however little"
-        " it is.",
+        help="After this many seconds what has arrived is stored, even if it"
+        " is less than batch_size.",
     ),
 ]
 

@@ -36,12 +36,11 @@ OPTS: Sequence[cfg.Opt] = [
         default=[],
         secret=True,
         help="A bus to read, such as rabbit://user:password@cell1:5672/nova."
-        " Given more than once, each of these buses is read, by workers of"
-        " its own. Without it the bridge reads the one of transport_url in"
-        " [oslo_messaging_notifications], or else in [DEFAULT]. There is no"
-        " section for each bus, as a cloud's brokers are configured alike:"
-        " [oslo_messaging_rabbit] is for all of them, and what is different"
-        " for one stands after the ? of its URL, as in"
+        " Given more than once, each bus is read by workers of its own. By"
+        " default the bridge reads the bus of transport_url in"
+        " [oslo_messaging_notifications], or else in [DEFAULT]."
+        " [oslo_messaging_rabbit] is for all buses; options that differ for"
+        " one follow the ? of its URL, as in"
         " rabbit://user:password@cell2:5672/?amqp_durable_queues=true.",
     ),
     cfg.ListOpt(
@@ -68,35 +67,34 @@ OPTS: Sequence[cfg.Opt] = [
             "watcher",
             "zun",
         ],
-        help="The control_exchange of each profiled service: a pool's queue"
-        " gets what is published to these, and 'check' looks whether their"
-        " durability is that of the options here. They are never made, but"
-        " waited for. Publishers themselves bind the plain queue.",
+        help="The control_exchange of each profiled service. The queue of a"
+        " pool is bound to these, and 'check' compares their durability with"
+        " the options here. The bridge never makes them; it waits for them."
+        " The plain queue is bound by those who publish.",
     ),
     cfg.StrOpt(
         "pool",
         help="Name of a pool of listeners with a queue of its own, which gets"
         " a copy of every notification. The plain queue still fills, so some"
-        " other consumer has to drain it. Of several storages this is the"
-        " first one's pool; the others have theirs without being told.",
+        " other consumer has to drain it. With several storages this is the"
+        " pool of the first; the others always have one.",
     ),
     cfg.BoolOpt(
         "at_most_once",
         default=False,
-        help="Go on with a bus that takes no message back, such as Kafka."
-        " Notifications in hand are lost then when the bridge or its storage"
-        " fails.",
+        help="Allow a bus that takes no message back, such as Kafka. When the"
+        " bridge or its storage fails, the notifications in hand are lost"
+        " then.",
     ),
     cfg.IntOpt(
         "prefetch",
         default=1000,
         min=1,
         max=65535,
-        help="A worker takes at most so many messages off the queue before"
-        " they are stored, and fewer when they are large: it begins with 16,"
-        " is sent more if they are small, and reads no further while it holds"
-        " 4 MiB. The default of rabbit_qos_prefetch_count,"
-        " which overrides it.",
+        help="How many messages a worker holds at most that are not stored"
+        " yet. It begins with 16, is sent more if they are small, and reads no"
+        " further while it holds 4 MiB. rabbit_qos_prefetch_count overrides"
+        " it.",
     ),
 ]
 

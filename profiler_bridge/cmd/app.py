@@ -34,14 +34,14 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="PATH",
         default=[],
-        help="The daemon's configuration file; may be repeated.",
+        help="The daemon's configuration file; may be given more than once.",
     )
     parser.add_argument(
         "--connection-string",
         metavar="URL",
         default=os.environ.get(ENVIRONMENT),
         help="The storage, instead of the first in the configuration"
-        f" file; env[{ENVIRONMENT}].",
+        f" file (Env: {ENVIRONMENT}).",
     )
 
 
@@ -168,7 +168,7 @@ class BridgeCommand(Command):
     def get_description(self) -> str:
         """The docstring, whose first line ends as a sentence does in help."""
         line, blank, rest = str(super().get_description()).partition("\n\n")
-        return f"{line}.{blank}{rest}" if blank else line
+        return f"{line}.{blank}{rest}"
 
     def get_epilog(self) -> str:
         """cliff's, where it is shown.

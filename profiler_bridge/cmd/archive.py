@@ -17,9 +17,9 @@ from profiler_bridge.text import printable
 class WriteArchive(BridgeCommand):
     """Write traces to compressed files, one or more a day
 
-    What the files have already is not written again, so this can be cut off
-    and run again. 'copy' reads them back. The exit code is 1 when something
-    cannot be written, or files that are there are damaged.
+    What the files have already is not written again, so this can be
+    interrupted and run again. 'copy' reads them back. The exit code is 1 when
+    something cannot be written, or existing files are damaged.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -42,7 +42,7 @@ class WriteArchive(BridgeCommand):
             "--compression",
             choices=list(COMPRESSIONS),
             default="gzip",
-            help="By default gzip.",
+            help="How to compress the files (default: %(default)s).",
         )
         arguments.add_filters(parser, paging=False)
         return parser

@@ -15,7 +15,7 @@ from profiler_bridge.cmd.app import BridgeCommand
 
 
 class Check(BridgeCommand, Lister):
-    """Find out what will go wrong with bus, storages and configuration
+    """Check bus, storages and configuration for what will go wrong
 
     The exit code is 0 when all is well, 1 with warnings, 2 with failures.
     """
@@ -27,8 +27,8 @@ class Check(BridgeCommand, Lister):
             type=int,
             metavar="N",
             help="How many daemons with this configuration run now, on all"
-            " hosts together; whoever else reads their queue takes"
-            " notifications away from them (default: those of this host).",
+            " hosts together; any other reader of their queue is reported"
+            " (default: those of this host).",
         )
         return parser
 

@@ -23,9 +23,9 @@ from profiler_bridge.transfer import Transfer
 class Copy(BridgeCommand):
     """Copy traces into a storage: from another, from an archive or osprofiler
 
-    What the storage has already is left as it is, so this can be cut off and
-    run again. The exit code is 1 when there was something that can never be
-    stored; it is set aside.
+    What the storage has already is left as it is, so this can be interrupted
+    and run again. The exit code is 1 when something can never be stored; that
+    is set aside.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -52,8 +52,8 @@ class Copy(BridgeCommand):
             "file",
             nargs="*",
             metavar="FILE",
-            help="Take in what 'archive' wrote, a directory or some of its"
-            " files, and reports of 'osprofiler trace show --json' or"
+            help="What 'archive' wrote, a directory or some of its files; or"
+            " reports of 'osprofiler trace show --json' or"
             " 'profiler-bridge-report show -f json'.",
         )
         arguments.add_filters(parser, paging=False)

@@ -67,8 +67,8 @@ def main() -> int:
         type=_port,
         const=_PORT,
         metavar="PORT",
-        help="At the end show pages of it to a browser on this machine, until"
-        f" Ctrl-C (port: {_PORT}); needs profiler_bridge[api].",
+        help="At the end serve the traces to a browser on this machine, until"
+        f" Ctrl-C (default port: {_PORT}); needs profiler_bridge[api].",
     )
     args = parser.parse_args()
     try:

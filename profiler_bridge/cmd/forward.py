@@ -24,13 +24,13 @@ _SPANS = 5_000
 
 
 class Forward(BridgeCommand):
-    """Send stored traces to others, over OTLP/HTTP
+    """Send stored traces over OTLP/HTTP
 
-    They are read from the first storage, and sent as they are now to all
-    endpoints of the configuration file, each as 'match' there has it; what the
-    daemon sends does not depend on it. Whoever is away is waited for. What
-    is sent again has the same ids. The exit code is 1 when spans were rejected
-    or dropped.
+    They are read from the first storage, and sent as they are now to the
+    endpoints of the configuration file, those that 'match' chooses for each.
+    What the daemon sends does not change. An endpoint that is away is waited
+    for. What is sent again has the same ids. The exit code is 1 when spans
+    were rejected or dropped.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -39,8 +39,9 @@ class Forward(BridgeCommand):
             "--endpoint",
             metavar="URL",
             action="append",
-            help="Send to this in place of the configured, whatever 'match'"
-            " says: otlp+http://host:4318; may be given more than once.",
+            help="Send to this endpoint, such as otlp+http://host:4318,"
+            " instead of the configured ones, and without 'match'; may be"
+            " given more than once.",
         )
         arguments.add_filters(parser, paging=False)
         return parser

@@ -41,19 +41,20 @@ class Purge(BridgeCommand):
             "--older-than",
             metavar="AGE",
             type=arguments.age,
-            help="In place of retention, for traces that no rule matches: 12h,"
-            " 7d.",
+            help="An age, such as 12h or 7d, instead of 'retention'; for"
+            " traces that no rule matches.",
         )
         parser.add_argument(
             "--ignore-rules",
             action="store_true",
-            help="Delete what is older, whatever the rules in the"
-            " configuration file keep.",
+            help="Also delete what the rules in the configuration file would"
+            " keep.",
         )
         parser.add_argument(
             "--dry-run",
             action="store_true",
-            help="Say how many they are, by rule, and delete nothing.",
+            help="Print how many traces would be deleted, by rule, and delete"
+            " none.",
         )
         return parser
 

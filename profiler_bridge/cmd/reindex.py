@@ -14,10 +14,10 @@ from profiler_bridge.storage.traces import Storage
 class Reindex(BridgeCommand):
     """Index all traces of all storages anew
 
-    To be run once after an upgrade from a release that kept its index in
-    another way, when no daemon of that release runs any more; 'check' tells
-    whether it is needed. It adds what is missing, changes and deletes nothing,
-    and can be cut off and run again. Daemons may run meanwhile.
+    Run it once after an upgrade from a release with another kind of index,
+    when no daemon of that release runs any more; 'check' says whether it is
+    needed. It adds what is missing, changes and deletes nothing, and can be
+    interrupted and run again. Daemons may run meanwhile.
     """
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:

@@ -31,9 +31,9 @@ NOT_TAKEN = 2
 class Send(BridgeCommand):
     """Put points on the bus: for tests, replays, other languages' programs
 
-    The bus is that of the configuration file, of several the first. The exit
-    code is 0 when the broker has every point, 1 when there were lines that are
-    none, 2 when the bus does not take them.
+    The bus is that of the configuration file, the first if it has several. The
+    exit code is 0 when the broker has every point, 1 when some lines were no
+    points, 2 when the bus does not take them.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -41,9 +41,9 @@ class Send(BridgeCommand):
         parser.add_argument(
             "file",
             metavar="FILE",
-            help="Has in each line, as JSON, a point, or many in one object,"
-            " or the notification of oslo.messaging that they came in; - is"
-            " the standard input.",
+            help="A file of JSON lines. Each is a point, many points in one"
+            " object, or the notification of oslo.messaging that they came in;"
+            " - is the standard input.",
         )
         parser.add_argument(
             "--timeout",

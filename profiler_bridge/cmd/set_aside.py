@@ -44,9 +44,13 @@ class SetAsideSelection(SetAsideCommand):
         parser = super().get_parser(prog_name)
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument(
-            "id", nargs="*", type=int, default=[], help="By their numbers."
+            "id",
+            nargs="*",
+            type=int,
+            default=[],
+            help="The messages, by the numbers that 'set-aside list' shows.",
         )
-        which.add_argument("--all", action="store_true", help="All of them.")
+        which.add_argument("--all", action="store_true", help="All messages.")
         return parser
 
     def ids(self, parsed_args: argparse.Namespace) -> list[int] | None:
@@ -94,7 +98,7 @@ class SetAsideList(SetAsideCommand, Lister):
 class SetAsideShow(SetAsideSelection):
     """Print messages as they came, one a line
 
-    JSON is printed as it is. What is no JSON is printed as base64: and that.
+    JSON is printed as it is, anything else as 'base64:' and base64.
     """
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
@@ -142,7 +146,7 @@ def _escape(char: str) -> str:
 
 
 class SetAsideReplay(SetAsideSelection):
-    """Try again to store messages; those that are stored are dropped here"""
+    """Try to store messages again; those that are stored are dropped here"""
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         for storage in self.storages:

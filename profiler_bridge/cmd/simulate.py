@@ -38,11 +38,11 @@ class Simulate(BridgeCommand, ShowOne):
 
     The traces have the shapes of a real cloud's: requests to Keystone, and
     among them server creates, which go through eight services. They go to the
-    bus of the configuration file, of several to the first, as services would
-    send them. All of their services are of the project 'simulated'.
+    bus of the configuration file, the first if it has several, as services
+    would send them. All of their services are of the project 'simulated'.
 
-    The exit code is 0 when all was sent at the rate, and is stored, as far as
-    the storage can be read; 1 when not; 2 when the bus does not take it.
+    The exit code is 0 when all was sent at the rate and, if the storage can be
+    read, was stored; 1 when not; 2 when the bus does not take it.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -59,17 +59,17 @@ class Simulate(BridgeCommand, ShowOne):
             type=_seconds,
             default=60.0,
             metavar="N",
-            help="How long requests come, at most a day; what the last ones do"
-            " takes up to 19 seconds more (default: %(default)g).",
+            help="How long new requests begin, at most a day; the last ones"
+            " take up to 19 seconds more (default: %(default)g).",
         )
         parser.add_argument(
             "--creates",
             type=_creates,
             default=20,
             metavar="N",
-            help="One request in so many is a server create, which has twelve"
-            " times the points of the others; 0: none is"
-            " (default: %(default)d).",
+            help="One of this many requests is a server create, which has"
+            " twelve times the points of the others; 0 is for none (default:"
+            " %(default)d).",
         )
         parser.add_argument(
             "--services",
@@ -84,8 +84,8 @@ class Simulate(BridgeCommand, ShowOne):
             "--driver",
             choices=("messaging", "bridge"),
             default="messaging",
-            help="How services send: as with osprofiler's messaging://, or"
-            " with bridge:// (default: %(default)s).",
+            help="How services send: with osprofiler's messaging://, or with"
+            " bridge:// (default: %(default)s).",
         )
         parser.add_argument(
             "--points",

@@ -43,24 +43,23 @@ OPTS: Sequence[cfg.Opt] = [
         "workers",
         default=1,
         min=0,
-        help="Number of worker processes for each bus and each storage: with"
-        " 2, three buses and one storage there are 6. Those of a bus and a"
-        " storage share a queue; more of them store more per second. Bridges"
-        " on several hosts share it too. With 0 this one reads no bus, and"
-        " only sees to settled traces, and to retention.",
+        help="Number of worker processes for each bus and each storage: 2 of"
+        " them, for three buses and one storage, are 6 processes. Workers of"
+        " the same bus and storage share a queue, also across hosts; more of"
+        " them store more per second. With 0 this daemon reads no bus, and"
+        " only works on settled traces and retention.",
     ),
     cfg.PortOpt(
         "metrics_port",
         min=1,
-        help="TCP port on which /metrics for Prometheus, /healthz and /readyz"
-        " are served. Without it they are not.",
+        help="TCP port that serves /metrics for Prometheus, /healthz and"
+        " /readyz. By default there is none.",
     ),
     cfg.StrOpt(
         "metrics_host",
         default="127.0.0.1",
-        help="Address to listen on for that. There is neither password nor"
-        " encryption, so others than this host should reach it only where"
-        " they may know how much is profiled.",
+        help="Address that metrics_port listens on. There is neither password"
+        " nor encryption: whoever reaches it learns how much is profiled.",
     ),
     cfg.BoolOpt(
         "request_metrics",
@@ -73,8 +72,8 @@ OPTS: Sequence[cfg.Opt] = [
         "request_metrics_series",
         default=1000,
         min=1,
-        help="How many operations, told apart by service, kind and outcome,"
-        " have series of their own there, and how many pairs of services. The"
+        help="How many operations, by service, kind and outcome, have series"
+        " of their own in request_metrics, and how many pairs of services. The"
         " others are counted together, as 'other'.",
     ),
 ]

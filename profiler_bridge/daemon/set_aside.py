@@ -31,16 +31,16 @@ OPTS: Sequence[cfg.Opt] = [
     cfg.StrOpt(
         "set_aside",
         default="/var/lib/profiler_bridge/set-aside.sqlite",
-        help="File in which messages that cannot be stored are kept, with"
-        " the reason. It is made, readable for its owner only, where it is"
-        " missing. See 'profiler-bridge-manage set-aside list'.",
+        help="File that keeps messages that cannot be stored, with the"
+        " reason. If it is missing it is made, readable for its owner only."
+        " See 'profiler-bridge-manage set-aside list'.",
     ),
     cfg.IntOpt(
         "set_aside_limit",
         default=256,
         min=1,
-        help="Size of that file in MiB. When it is full the oldest messages"
-        " in it are given up, which is logged as an error.",
+        help="Largest size of that file in MiB. When it is full the oldest"
+        " messages in it are dropped, which is logged as an error.",
     ),
 ]
 

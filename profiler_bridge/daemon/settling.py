@@ -36,30 +36,31 @@ OPTS: Sequence[cfg.Opt] = [
     cfg.BoolOpt(
         "here",
         default=True,
-        help="Whether this daemon sees to settled traces: forwards them,"
-        " counts them, has Redis keep them. If several hosts' daemons do, they"
-        " share the work. Where no daemon does, nobody does.",
+        help="Whether this daemon works on settled traces: forwards them,"
+        " counts them for metrics, and in Redis keeps them for as long as"
+        " rules say. Daemons of several hosts share the work. At least one"
+        " daemon has to do it.",
     ),
     cfg.IntOpt(
         "storage",
         default=1,
         min=1,
-        help="Which storage's traces these are: 1 is the first"
-        " connection_string. The same on all hosts.",
+        help="The storage whose traces these are: 1 is the first"
+        " connection_string. Set the same on all hosts.",
     ),
     cfg.Opt(
         "settle_after",
         type=Duration(),
         default=10,
-        help="A trace has settled when nothing of it came for so long, and"
-        " each of its spans has its end. In seconds, or like 90s or 5m.",
+        help="A trace has settled when each of its spans has an end, and"
+        " nothing of it came for this long.",
     ),
     cfg.Opt(
         "settle_at_most",
         type=Duration(),
         default=900,
-        help="So long after the last that came an end is waited for no"
-        " longer: then a trace has settled as it is.",
+        help="When nothing of a trace came for this long, it has settled even"
+        " if ends of spans are missing.",
     ),
 ]
 # By so much others' processes come first; the most that is usual for work

@@ -31,10 +31,9 @@ OPTS: Sequence[cfg.Opt] = [
         help="Where notifications are stored, for example"
         " mysql+pymysql://username:password@192.168.192.81/profiler"
         "?charset=utf8 or sqlite:////var/lib/profiler_bridge/traces.sqlite."
-        " The database and its user are made by hand; the user needs the"
-        " rights to create tables, and to select and insert rows. Given more"
-        " than once, each of these storages gets every notification; reports"
-        " read the first.",
+        " Make the database and its user by hand; the user needs the rights"
+        " to create tables, and to select and insert rows. Given more than"
+        " once, each storage gets every notification; reports read the first.",
     ),
     RETENTION,
 ]

@@ -70,11 +70,11 @@ RETENTION = cfg.Opt(
     "retention",
     type=Duration(),
     default=0,
-    help="How long a trace is kept after the last that is known of it. 0"
-    " keeps it for ever. Redis lets traces expire, by when they were written;"
-    " for a database the bridge deletes them, by their own timestamps, and its"
-    " user needs the right to. It is for the traces that no rule in a section"
-    " [retention:NAME] matches.",
+    help="How long a trace is kept after its last notification; 0 is for ever."
+    " It holds for traces that no rule in a section [retention:NAME] matches."
+    " In a database the bridge deletes traces, by their own timestamps, so its"
+    " user needs the right to delete. In Redis they expire, counted from when"
+    " they were written.",
 )
 
 #: How the names of the sections of rules begin, in lower case.
@@ -103,14 +103,14 @@ RULE_OPTS: Sequence[cfg.Opt] = [
         " 2s, service nova, project nova, host compute-1, root PATTERN,"
         " operation PATTERN, about UUID, sample 1/20; joined with and, or and"
         " not. Given more than once, one of them has to match. Each rule has a"
-        " section of its own, whatever stands in place of NAME.",
+        " section of its own, with any name in place of NAME.",
     ),
     cfg.Opt(
         "keep",
         type=Duration(),
-        help="How long such a trace is kept; 0 is for ever. Of the rules that"
-        " match a trace the longest counts, and retention does not. Redis can"
-        " only keep a trace longer than retention.",
+        help="How long such a trace is kept, in place of retention; 0 is for"
+        " ever. If several rules match, the longest time counts. In Redis a"
+        " rule can only keep traces for longer than retention.",
     ),
 ]
 

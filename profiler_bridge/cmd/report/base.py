@@ -42,7 +42,7 @@ def add_adjust_clocks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--adjust-clocks",
         action="store_true",
-        help="Move what seems to have begun before it was asked for,"
+        help="Move spans that seem to begin before their caller made the call,"
         " because two hosts' clocks disagree; times in raw payloads stay"
         " as they are.",
     )
@@ -56,7 +56,7 @@ class ReadingCommand(BridgeCommand):
         parser.add_argument(
             "--include-osprofiler",
             action="store_true",
-            help="Also what osprofiler's own redis driver stored; to list"
+            help="Also read what osprofiler's own redis driver stored; to list"
             " that, every key of the database is looked at.",
         )
         return parser

@@ -37,37 +37,38 @@ class Diff(ListingCommand):
             parser.add_argument(
                 name,
                 metavar=name.upper(),
-                help="A base_id, a file, or filters of traces as one word:"
-                " service=nova,since=2h,limit=100.",
+                help="A base id, a file, or filters of traces in one word,"
+                " such as service=nova,since=2h,limit=100.",
             )
         parser.add_argument(
             "--by",
             type=By,
             choices=_BY,
             default=By.OPERATION,
-            help="What to compare by; 'root' compares until when whole traces"
-            " were answered (default: %(default)s).",
+            help="What to compare by; 'root' compares how long whole traces"
+            " took to be answered (default: %(default)s).",
         )
         parser.add_argument(
             "--without-late",
             action="store_true",
-            help="Leave out what a service's thread did for others, long"
-            " after the request was over.",
+            help="Leave out late spans: what a service's thread did for"
+            " others, long after the request was over.",
         )
         parser.add_argument(
             "--fail-over",
             type=arguments.percent,
             metavar="PERCENT",
-            help=f"Exit with {SLOWER} if an operation takes so much longer"
-            f" a trace, and at least {_LEAST // 1000} ms. From {FEWEST} traces"
-            " a side on, only what is more than noise counts.",
+            help=f"Exit with {SLOWER} if an operation takes longer by more"
+            f" than this, and by at least {_LEAST // 1000} ms a trace. From"
+            f" {FEWEST} traces a side on, only what is more than noise"
+            " counts.",
         )
         parser.add_argument(
             "--html",
             metavar="FILE",
-            help="Write the comparison there too, as a page for a browser,"
-            " readable for you only; two traces are shown one above the"
-            " other.",
+            help="Also write the comparison to this file, as a page for a"
+            " browser, readable for you only; it shows two traces one above"
+            " the other.",
         )
         add_long(parser)
         return parser

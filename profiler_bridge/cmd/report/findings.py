@@ -35,44 +35,43 @@ _LIMITS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
         "--min-repeats",
         "repeats",
         arguments.positive,
-        "Tell of SQL that one caller repeats so often (default: %(default)s).",
+        "SQL that one caller repeats this often (default: %(default)s).",
     ),
     (
         "--min-tokens",
         "tokens",
         arguments.positive,
-        "Tell of tokens that are validated so often (default: %(default)s).",
+        "Tokens that are validated this often (default: %(default)s).",
     ),
     (
         "--min-time",
         "time",
         arguments.duration,
-        "Tell of what is repeated if it takes so long together (default:"
-        " 50ms).",
+        "Repetitions that take this long in all (default: 50ms).",
     ),
     (
         "--min-share",
         "share",
         arguments.percent,
-        "Or so many percent of the critical path (default: 5%%).",
+        "Or this share of the critical path (default: 5%%).",
     ),
     (
         "--max-pause",
         "pause",
         arguments.duration,
-        "Who asks again after such a pause polls (default: 250ms).",
+        "Asking again after a longer pause is polling (default: 250ms).",
     ),
     (
         "--min-gap",
         "gap",
         arguments.duration,
-        "Tell of times in which nothing ran that is known (default: 100ms).",
+        "Times in which nothing known ran (default: 100ms).",
     ),
     (
         "--min-statement",
         "statement",
         arguments.duration,
-        "Tell of single statements that take so long (default: 100ms).",
+        "Single statements that take this long (default: 100ms).",
     ),
 )
 
@@ -84,7 +83,7 @@ _METAVARS: dict[object, str] = {
 
 
 class Findings(ReadingCommand):
-    """Tell what was repeated, waited for, or failed first"""
+    """Tell what was repeated, what was waited for, and what failed first"""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         # Imported here, for cliff imports this to run any other command.
@@ -95,15 +94,15 @@ class Findings(ReadingCommand):
             "trace",
             nargs="*",
             metavar="BASE_ID|FILE",
-            help="This trace; of several, or of all that the filters choose"
-            " if none is named, findings are added up.",
+            help="The trace. Findings of several traces, or without any of all"
+            " that the filters choose, are added up.",
         )
         parser.add_argument(
             "-f",
             "--format",
             choices=("text", "json"),
             default="text",
-            help="(default: %(default)s).",
+            help="The format (default: %(default)s).",
         )
         parser.add_argument(
             "--fail-on",
@@ -111,11 +110,11 @@ class Findings(ReadingCommand):
             choices=[*Rule, _ANY],
             metavar="RULE",
             default=[],
-            help=f"Exit with {FOUND} if there is a finding of that rule:"
+            help=f"Exit with {FOUND} if there is a finding of this rule:"
             f" {', '.join(Rule)}, or {_ANY}; may be given more than once.",
         )
         add_adjust_clocks(parser)
-        limits = parser.add_argument_group("from where on it is worth telling")
+        limits = parser.add_argument_group("what is worth telling, at least")
         for option, name, read, help_ in _LIMITS:
             limits.add_argument(
                 option,

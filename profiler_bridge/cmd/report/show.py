@@ -48,52 +48,54 @@ class Show(ReadingCommand):
             "--format",
             choices=sorted(FORMATS),
             default="tree",
-            help="(default: %(default)s).",
+            help="The format (default: %(default)s).",
         )
         parser.add_argument(
             "-o",
             "--output",
             metavar="FILE",
-            help="Write there, readable for you only, instead of printing.",
+            help="Write to this file, readable for you only, instead of"
+            " printing.",
         )
         parser.add_argument(
             "--wait",
             action="store_true",
             help="Wait for a trace that still arrives, until no operation of"
-            f" it is open, and for {_QUIET:.0f} s nothing came.",
+            f" it is open and nothing came for {_QUIET:.0f} s.",
         )
         parser.add_argument(
             "--timeout",
             type=arguments.age,
             default=_TIMEOUT,
-            help="How long to wait at most, then show what is there: 90, 10m"
-            " (default: %(default)s).",
+            help="How long to wait at most, such as 90 or 10m; then what is"
+            " there is shown (default: %(default)s).",
         )
         add_adjust_clocks(parser)
         parser.add_argument(
             "--critical",
             action="store_true",
-            help="Only what the end of the request waited for, its critical"
-            " path: how long for each operation, service and kind; as text,"
-            " or with -f json. Operations below --min-duration, or 0.5%% of"
-            " the path, are one line, unless --no-fold is given.",
+            help="Show the critical path only: how long the end of the request"
+            " waited for each operation, service and kind; as text, or with"
+            " -f json. Operations below --min-duration, or 0.5%% of the path,"
+            " are one line, unless --no-fold is given.",
         )
         drawing = parser.add_argument_group("the tree")
         drawing.add_argument(
             "--max-depth",
             type=arguments.positive,
-            help="Hide what is deeper.",
+            help="Hide what is deeper than this.",
         )
         drawing.add_argument(
             "--min-duration",
             type=arguments.duration,
-            help="Hide what took less, unless it failed: 20ms, 1.5s.",
+            help="Hide what took less than this, such as 20ms or 1.5s, unless"
+            " it failed.",
         )
         drawing.add_argument(
             "--no-fold",
             action="store_true",
-            help="A line for each span: of siblings that are alike, of groups"
-            " of them that come again, and of what is late.",
+            help="A line for each span, also for equal siblings, groups that"
+            " repeat, and late spans.",
         )
         return parser
 

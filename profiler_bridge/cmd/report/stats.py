@@ -31,28 +31,28 @@ class Stats(ListingCommand):
             "trace",
             nargs="*",
             metavar="BASE_ID|FILE",
-            help="These traces; without any, all that the filters choose.",
+            help="The traces; without any, all that the filters choose.",
         )
         parser.add_argument(
             "--by",
             type=By,
             choices=list(By),
             default=By.OPERATION,
-            help="What to sum up by: 'statement' shows the SQL that is most"
-            " repeated within one trace, 'root' how long whole traces took to"
-            " be answered (default: %(default)s).",
+            help="What to sum up by: 'statement' shows the SQL that is"
+            " repeated most within one trace, 'root' how long whole traces"
+            " took to be answered (default: %(default)s).",
         )
         parser.add_argument(
             "--without-late",
             action="store_true",
-            help="Leave out what a service's thread did for others, long"
-            " after the request was over.",
+            help="Leave out late spans: what a service's thread did for"
+            " others, long after the request was over.",
         )
         parser.add_argument(
             "--critical",
             action="store_true",
-            help="Only what the ends of requests waited for, their critical"
-            " paths; 'Share' is the mean over all traces; not with --by root.",
+            help="Sum up critical paths only: what the ends of requests waited"
+            " for. 'Share' is the mean over all traces. Not with --by root.",
         )
         add_long(parser)
         arguments.add_filters(parser)

@@ -32,8 +32,8 @@ def add_long(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--long",
         action="store_true",
-        help="All columns, as formats for programs have them always; these"
-        " have durations in microseconds.",
+        help="Show all columns. Formats for programs always have them, with"
+        " durations in microseconds.",
     )
 
 

@@ -46,15 +46,14 @@ OPTS: Sequence[cfg.Opt] = [
         "wait_replicas",
         min=0,
         help="How many replicas must confirm a write to Redis; until they do,"
-        " messages stay on the bus. A master that fails takes with it what no"
-        " replica has. By default it is one where there is one, and none"
-        " where there is none: a plain Redis server is asked which replicas"
-        " are connected; sentinels are asked which they ever saw, down or"
-        " not, so that a master cut off from its replicas stores nothing; a"
-        " cluster's nodes are asked which each master has, without those that"
-        " most masters take for failed."
-        " Set this to 0 to go on without replicas that will not come back,"
-        " or make the sentinels forget them with SENTINEL RESET.",
+        " messages stay on the bus. When a master fails, what no replica has"
+        " is lost. The default is 1 if there are replicas, and 0 if not. A"
+        " plain Redis server counts replicas that are connected. Sentinels"
+        " count all that they ever saw, down or not, so that a master cut off"
+        " from its replicas stores nothing. A cluster counts those of each"
+        " master, without those that most masters take for failed. To go on"
+        " without replicas that will not come back set this to 0, or make the"
+        " sentinels forget them with SENTINEL RESET.",
     ),
     cfg.FloatOpt(
         "socket_timeout",
@@ -62,9 +61,8 @@ OPTS: Sequence[cfg.Opt] = [
         min=0.01,
         deprecated_group="profiler",
         help="How many seconds to wait for the sentinels, and for the master"
-        " they name, each time something is sent or awaited. Only writes of"
-        " more than 256 KB, and those that replicas must confirm, may take 5"
-        " seconds.",
+        " that they name, at each send and receive. Writes of more than 256"
+        " KB, and those that replicas must confirm, may take 5 seconds.",
     ),
     cfg.StrOpt(
         "sentinel_service_name",
