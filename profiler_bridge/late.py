@@ -29,7 +29,8 @@ def late_spans(trace: Trace) -> Set[str]:
     late, and so is all below it.
 
     What is below a span without a stop is not late; for others such a span
-    is over as soon as it began. While a root has no stop, nothing is late.
+    is over as soon as it began. While a root has no stop, nothing is late;
+    a request never is.
 
     :returns: by trace_id
     """
@@ -72,7 +73,10 @@ def requests(trace: Trace) -> list[Span]:
 
 
 def _end(span: Span) -> int:
-    return span.started if span.stop is None else span.stop.timestamp
+    """When it was over: not before it began, even if a clock was put back."""
+    if span.stop is None:
+        return span.started
+    return max(span.started, span.stop.timestamp)
 
 
 def _is_detached(span: Span, parent: Span | None, base_id: str) -> bool:
@@ -82,7 +86,7 @@ def _is_detached(span: Span, parent: Span | None, base_id: str) -> bool:
     """
     if parent is None:
         return span.parent_id == base_id
-    return parent.stop is not None and parent.stop.timestamp < span.started
+    return parent.stop is not None and _end(parent) < span.started
 
 
 def is_mixed(trace: Trace) -> bool:

@@ -229,6 +229,15 @@ def test_what_a_server_create_waited_for(create: Trace) -> None:
     assert times["SELECT tags"] == 760_291
 
 
+def test_a_request_whose_clock_was_put_back() -> None:
+    trace = build(child(1, name="wsgi", at=5000, duration=-5000))
+    assert critical_path(trace) == ()
+    trace = build(
+        child(1, name="wsgi", at=5000, duration=-5000), child(2, 1, at=5000)
+    )
+    check_accounted(trace)
+
+
 @given(payload_lists() | payload_lists(skew=True, cycles=True))
 def test_each_moment_is_accounted_for(payloads: list[Payload]) -> None:
     check_accounted(build(payloads))

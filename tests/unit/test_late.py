@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from profiler_bridge.late import PAUSE, is_mixed, late_spans
+from profiler_bridge.late import PAUSE, is_mixed, late_spans, requests
 from profiler_bridge.testing.sample import MILLISECOND, Payload
 from profiler_bridge.trace import Span, Trace
 from tests import recorded
@@ -70,8 +70,8 @@ def test_the_same_are_late_where_nobody_waits(
     create: Trace, roots: int
 ) -> None:
     """As without --wait: the client asks no more while the server is built."""
-    requests = set().union(*map(below, create.roots[roots:]))
-    assert late_spans(without(create, requests)) == late_spans(create)
+    asked = set().union(*map(below, create.roots[roots:]))
+    assert late_spans(without(create, asked)) == late_spans(create)
 
 
 def test_the_same_are_late_where_roots_are_lost(create: Trace) -> None:
@@ -136,6 +136,13 @@ def test_roots_that_are_no_requests_may_be_late() -> None:
     assert late(child(2), child(3, at=90_000)) == []
 
 
+def test_a_request_is_not_late_where_a_clock_was_put_back() -> None:
+    request = child(1, name="wsgi", at=5000 + GAP, duration=-5000 - GAP)
+    assert late(request) == []
+    assert late(request, child(2, 1, at=6000 + GAP)) == []
+    assert late(request, child(2, 1, at=90_000 + GAP)) == [2]
+
+
 def test_of_orphans_nobody_knows() -> None:
     assert late(REQUEST, child(2, 9, at=90_000)) == []
 
@@ -153,6 +160,7 @@ def test_what_is_below_is_late(payloads: list[Payload]) -> None:
     for span in trace.spans:
         if span.trace_id in late:
             assert below(span) <= late
+    assert not any(span.trace_id in late for span in requests(trace))
 
 
 @given(payload_lists())
