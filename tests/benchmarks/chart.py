@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -128,7 +129,7 @@ def _panel(
     coloured = [
         (name, points, colour)
         for (name, points), colour in zip(
-            series.items(), _COLOURS, strict=False
+            series.items(), itertools.cycle(_COLOURS), strict=False
         )
         if points
     ]

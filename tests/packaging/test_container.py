@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -86,15 +85,14 @@ class Images:
 
 @pytest.fixture(scope="module")
 def images(bare_root: BareRoot) -> Iterator[Images]:
-    folder = Path(tempfile.mkdtemp(prefix="test-images-"))
-    images = Images(folder)
-    try:
-        images.build(bare_root)
-        yield images
-    finally:
-        # What is mounted, too.
-        images("rm", "--all")
-        shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="test-images-") as folder:
+        images = Images(Path(folder))
+        try:
+            images.build(bare_root)
+            yield images
+        finally:
+            # What is mounted, too.
+            images("rm", "--all")
 
 
 def test_no_more_is_in_it_than_what_runs(images: Images) -> None:

@@ -13,7 +13,13 @@ entries, and at last what is read.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any
 
 from profiler_bridge.storage.plugin import (
@@ -91,35 +97,9 @@ class Write:
                 base_id, by_trace.get(base_id, ()), members.get(base_id, ())
             )
         self._ends.append(len(self.commands))
-        for key, own in _by_key(keys, entries):
-            for some in chunks(own, TRIP_COMMANDS):
-                scored = itertools.chain(*(("0", member) for member in some))
-                self.commands.append(("ZADD", key, *scored))
-            self._read_life(key)
-        for some in chunks(map(layout.to_names_member, names), TRIP_COMMANDS):
-            scored = itertools.chain(*(("0", name) for name in some))
-            self.commands.append(("ZADD", layout.NAMES, *scored))
-        # Names come now and then, not with each trace that has them.
-        self._read_life(layout.NAMES)
+        self._add_shared(entries, names)
         self._ends.append(len(self.commands))
-        for base_id in by_trace if lifetime else ():
-            # After all of it: who keeps the trace from now on sees it.
-            self._lives[base_id] = len(self.commands)
-            self.commands.append(("TTL", keys.names(base_id)))
-        self.commands += (
-            command
-            for base_id in self.base_ids
-            for command in (
-                (
-                    *("ZRANGEBYLEX", keys.marks(base_id)),
-                    *layout.TERMS_AND_START,
-                ),
-                (
-                    *("ZRANGE", keys.marks(base_id)),
-                    *layout.GREATEST_FINISH,
-                ),
-            )
-        )
+        self._add_reads(by_trace)
 
     def _read_life(self, key: str) -> None:
         if self._lifetime:
@@ -192,6 +172,46 @@ class Write:
             # They live as long as they did, which may be longer than others.
             self._marks_lives[marks_key] = len(commands)
             commands.append(("TTL", marks_key))
+
+    def _add_shared(
+        self, entries: Collection[Entry], names: Collection[Name]
+    ) -> None:
+        """What is in keys that belong to many traces."""
+        for key, own in _by_key(self._keys, entries):
+            self._add_members(key, own)
+            self._read_life(key)
+        self._add_members(layout.NAMES, map(layout.to_names_member, names))
+        # Names come now and then, not with each trace that has them.
+        self._read_life(layout.NAMES)
+
+    def _add_members(self, key: str, members: Iterable[str]) -> None:
+        for some in chunks(members, TRIP_COMMANDS):
+            scored = itertools.chain(*(("0", member) for member in some))
+            self.commands.append(("ZADD", key, *scored))
+
+    def _add_reads(self, traces: Iterable[str]) -> None:
+        """What is read at last.
+
+        :param traces: those that pieces are of
+        """
+        for base_id in traces if self._lifetime else ():
+            # After all of it: who keeps the trace from now on sees it.
+            self._lives[base_id] = len(self.commands)
+            self.commands.append(("TTL", self._keys.names(base_id)))
+        self.commands += (
+            command
+            for base_id in self.base_ids
+            for command in (
+                (
+                    *("ZRANGEBYLEX", self._keys.marks(base_id)),
+                    *layout.TERMS_AND_START,
+                ),
+                (
+                    *("ZRANGE", self._keys.marks(base_id)),
+                    *layout.GREATEST_FINISH,
+                ),
+            )
+        )
 
     def stages(self) -> list[list[Command]]:
         """The commands: of traces, then of what belongs to many, then rest.
