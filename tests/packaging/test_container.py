@@ -7,18 +7,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.bare_root import BareRoot
+from tests.bare_root import PROJECT, BareRoot
 from tests.servers import find, wait_until
 
+PAGE = PROJECT / "doc/source/install/container.rst"
 CONFIGURATION = """
 [DEFAULT]
 # Nobody is there: no reason to be unhealthy.
@@ -163,3 +168,116 @@ def test_it_runs_as_nobody_of_privileges_until_it_is_told_to_end(
         process.kill()
         process.wait()
     images("rm", container)
+
+
+class Podman:
+    """Podman, with a page's commands, buildah's images, and its own network.
+
+    What the commands make of the host is below a folder.
+    """
+
+    def __init__(self, images: Images, folder: Path) -> None:
+        self.program = shutil.which("podman")
+        if not self.program:
+            pytest.skip("podman is not installed (Debian package: podman)")
+        self.folder = folder
+        # No more than anybody may have; and crun takes no hybrid cgroups.
+        lines = [
+            "[containers]",
+            'default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]',
+            "[engine]",
+            'cgroup_manager = "cgroupfs"',
+            'events_logger = "none"',
+        ]
+        if shutil.which("runc"):
+            lines.append('runtime = "runc"')
+        self.configuration = folder / "containers.conf"
+        self.configuration.write_text("\n".join(lines) + "\n")
+        places = images.command()[1:]
+        self.command = [self.program, *places, f"--tmpdir={folder}/podman"]
+        network = ["unshare", "--net", "bash", "-c"]
+        self.network = subprocess.Popen(
+            [*network, "ip link set lo up && echo && exec sleep infinity"],
+            stdout=subprocess.PIPE,
+        )
+        assert self.network.stdout
+        self.network.stdout.readline()
+
+    def bash(self, commands: str) -> subprocess.CompletedProcess[str]:
+        """Run what the page has, in one shell, with paths of the folder."""
+        lines = [
+            line
+            if "--config-file" in line
+            else re.sub(
+                r"(?<!:)/((etc|var/lib)/profiler_bridge)",
+                rf"{self.folder}/\1",
+                line,
+            )
+            for line in commands.splitlines()
+        ]
+        alias = f"alias podman={shlex.quote(shlex.join(self.command))}"
+        bash = ["bash", "-O", "expand_aliases", "-c"]
+        return subprocess.run(
+            [
+                *("nsenter", f"--target={self.network.pid}", "--net"),
+                *(*bash, "\n".join([alias, *lines])),
+            ],
+            env=os.environ | {"CONTAINERS_CONF": str(self.configuration)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    def close(self) -> None:
+        self.bash("podman rm --all --force --time 1")
+        self.network.kill()
+        self.network.wait()
+
+
+@pytest.fixture
+def podman(images: Images, tmp_path: Path) -> Iterator[Podman]:
+    podman = Podman(images, tmp_path)
+    try:
+        done = podman.bash(f"podman run --rm {images.image} true")
+        if done.returncode:
+            pytest.skip(f"podman runs no container here: {done.stderr}")
+        podman.bash(f"podman tag {images.image} profiler-bridge")
+        yield podman
+    finally:
+        podman.close()
+
+
+def test_the_page_is_true_with_podman(podman: Podman) -> None:
+    blocks = [
+        textwrap.dedent(block)
+        for block in re.findall(r"::\n\n((?: {4}.*\n)+)", PAGE.read_text())
+    ]
+    _, configuration, running, _, _, report, upgrade = blocks
+    folder = podman.folder / "etc/profiler_bridge"
+    folder.mkdir(parents=True)
+    (folder / "bridge.conf").write_text(CONFIGURATION)
+    done = podman.bash(configuration)
+    assert done.returncode == 0, done.stderr
+    done = podman.bash(running)
+    assert done.returncode == 0, done.stderr
+    # This one is as nobody is there: the page's check says so.
+    assert re.search(r"^\| bus +\| failure ", done.stdout, re.M)
+
+    def is_healthy() -> bool:
+        done = podman.bash("podman healthcheck run profiler-bridge")
+        return done.returncode == 0
+
+    assert wait_until(is_healthy, 120)
+    done = podman.bash(report)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("nothing is stored")
+    # The image is that which was built, so that is not done again.
+    alias = re.findall(r"^alias .*\n(?: .*\n)+", running, re.MULTILINE)
+    done = podman.bash("".join(alias) + upgrade.partition("\n")[2])
+    assert done.returncode == 0, done.stderr
+    assert wait_until(is_healthy, 120)
+    log = "podman logs profiler-bridge"
+    done = podman.bash(f"podman stop profiler-bridge; {log}")
+    assert "exiting of master process" in done.stdout + done.stderr, done
+    state = "podman inspect --format '{{.State.ExitCode}}' profiler-bridge"
+    assert podman.bash(state).stdout == "0\n"
