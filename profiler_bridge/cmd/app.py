@@ -98,6 +98,17 @@ class Source:
             storage.close()
 
 
+def _open_missing() -> None:
+    """Have standard streams that are closed lead nowhere.
+
+    For those Python has None; and what is opened next would get their numbers.
+    """
+    for name, mode in [("stdin", "r"), ("stdout", "w"), ("stderr", "w")]:
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8"))
+
+
 class BridgeApp(App):
     """A console script with the options that all of its commands take.
 
@@ -106,6 +117,7 @@ class BridgeApp(App):
     """
 
     def __init__(self, namespace: str, description: str) -> None:
+        _open_missing()
         super().__init__(
             description=description,
             version=metadata.version(config.PROJECT),

@@ -584,3 +584,22 @@ def test_a_file_that_only_the_daemon_may_read(
     monkeypatch.setattr("sys.argv", ["x", "list"])
     assert report.main() == 1
     assert f"open some config files: {file}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_without_a_standard_stream(url: str, closed: str) -> None:
+    """As some start what runs in the background."""
+    ended = subprocess.run(
+        [
+            *("sh", "-c", f'exec "$@" {closed}', "sh"),
+            *(script("profiler-bridge-report"), "--connection-string", url),
+            "list",
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 0
+    assert ended.stderr == ""
+    assert ("Base ID" in ended.stdout) == (">&-" not in closed.split())
