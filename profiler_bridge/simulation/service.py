@@ -221,7 +221,7 @@ class _Bridge:
     def end(self) -> None:
         if not self._notifier.stop(_FLUSH):
             self.sent.failure = "it did not confirm the last ones in time"
-            self.sent.lost = max(1, min(self._waiting, self.sent.points))
+            self.sent.lost = max(1, self._notifier.waiting)
         self.sent.lost += self._notifier.dropped
         self.sent.points -= self.sent.lost
 
