@@ -139,6 +139,12 @@ class BufferedNotifier:
         sender = self._senders.get(os.getpid())
         return 0 if sender is None else sender.dropped
 
+    @property
+    def waiting(self) -> int:
+        """How many points of this process the broker has not confirmed."""
+        sender = self._senders.get(os.getpid())
+        return 0 if sender is None else sender.waiting
+
     def _make_sender(self) -> _Sender:
         """One for this process; several threads may do so at once."""
         this_process = os.getpid()
@@ -191,6 +197,10 @@ class _Sender:
     @property
     def dropped(self) -> int:
         return _value(self._overflowed) + _value(self._refused)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._batch) + len(self.points)
 
     def flush(self, timeout: float) -> bool:
         asked = time.monotonic()
@@ -280,7 +290,7 @@ class _Sender:
 
         What comes meanwhile has its own time to fill a message.
         """
-        waiting = len(self._batch) + len(self.points)
+        waiting = self.waiting
         while waiting > 0:
             self._batch = self._batch or self._take()
             if not self._batch:

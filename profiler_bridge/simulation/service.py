@@ -232,10 +232,10 @@ class _Bridge(_Sender):
     def end(self) -> None:
         if not self._notifier.stop(_FLUSH):
             self.sent.failure = "it did not confirm the last ones in time"
-            self.sent.lost = max(1, min(self._waiting, self.sent.points))
+            self.sent.lost = max(1, self._notifier.waiting)
         elif self._notifier.dropped:
             self.sent.failure = "it was away for too long to keep them"
-            self.sent.lost = self._notifier.dropped
+        self.sent.lost += self._notifier.dropped
         self.sent.points -= self.sent.lost
 
 

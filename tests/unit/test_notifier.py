@@ -349,12 +349,15 @@ def test_points_wait_for_the_bus(
     caplog.set_level(logging.INFO, "profiler_bridge")
     bus.away = True
     notifier = make(batch_size=2)
+    assert notifier.waiting == 0
     for number in range(5):
         notifier.notify(point(number))
     assert not notifier.flush(0.01)
     wait_for(lambda: bus.tries > 3, "tries")
+    assert notifier.waiting == 5  # what is being sent, too
     bus.away = False
     assert notifier.flush(30)
+    assert notifier.waiting == 0
     assert bus.numbers == list(range(5))
     assert notifier.dropped == 0
     logged = [record.message for record in caplog.records]
