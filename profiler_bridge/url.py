@@ -178,6 +178,12 @@ def _host_problem(text: str, is_host: Callable[[str], object]) -> str:
     if not colon or text.endswith("]"):
         host, port = text, ""
     if not is_host(host):
+        if "," in host:
+            return (
+                "only one host can stand there; several are for"
+                " rediscluster://, and for PostgreSQL at the URL's end, as in"
+                " ?host=one:5432&host=another:5432"
+            )
         if ":" in host:
             return "write an IPv6 address in brackets, as in [::1]"
         return "its host is no name and no address"

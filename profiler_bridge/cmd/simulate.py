@@ -235,11 +235,10 @@ class Simulate(BridgeCommand, ShowOne):
                 f"{arrived.complete} of {outcome.requests} traces are complete"
                 f" in {storage}, and no more come: does a daemon run?"
             )
-        return {
-            "complete traces stored": arrived.complete,
-            "last trace stored after, s": arrived.seconds
-            and round(arrived.seconds, 1),
-        }
+        rows: dict[str, Any] = {"complete traces stored": arrived.complete}
+        if arrived.seconds is not None:
+            rows["last trace stored after, s"] = round(arrived.seconds, 1)
+        return rows
 
     def _stored_bytes(self) -> int | None:
         """Of a point in this kind of storage; None: not known."""

@@ -236,3 +236,18 @@ def test_commands_show_no_password(
                 print(app())
     for password in passwords:
         assert leaks(shown.getvalue(), password) == set()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:secret1@127.0.0.1:1,127.0.0.1:5432/db",
+        "mysql+pymysql://u:secret1@one,another/db",
+        "redis://:secret1@one:6379,another:6379",
+    ],
+)
+def test_several_hosts_where_one_can_stand(url: str) -> None:
+    with pytest.raises(exceptions.ConfigurationError) as caught:
+        get_storage(url)
+    assert "only one host can stand there" in str(caught.value)
+    assert "secret1" not in str(caught.value)
