@@ -119,7 +119,7 @@ def _panel(
             f'<path d="M{_LEFT} {level:.1f}H{_LEFT + _PLOT}"'
             ' stroke="#ddd" fill="none"/>'
         )
-        yield _text(_LEFT - 6, level + 4, f"{value:.3g}", anchor="end")
+        yield _text(_LEFT - 6, level + 4, _number(value), anchor="end")
     steps = (1, 2, 5, 10, 30, 60)
     step = next(
         (minutes for minutes in steps if end < minutes * 600), steps[-1]
@@ -152,8 +152,12 @@ def _panel(
         free = at + 12
         value = series[name][-1][1]
         yield _text(
-            _LEFT + _PLOT + 6, at, f"{name} {value:.3g}", colour=colour
+            _LEFT + _PLOT + 6, at, f"{name} {_number(value)}", colour=colour
         )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _round_up(value: float) -> float:
